@@ -65,6 +65,7 @@ static struct {
 	unsigned size;
 	double warmup, seconds;
 	bool both;
+	bool spread;
 	uint64_t count;
 	unsigned window; // frames in flight per direction in count mode
 	unsigned queue_size;
@@ -183,10 +184,14 @@ static bool intact(struct rte_mbuf *m, struct flow *f)
 
 // ---- ports ----
 
+// make_pool gives the pool a last-in first-out cache, so that few buffers are in
+// use and stay in this core's cache, or with --spread none: then every buffer
+// takes its turn and the frames come from the shared cache or from memory, as
+// those of a guest with a deep socket buffer do.
 static struct rte_mempool *make_pool(const char *name, unsigned n)
 {
-	struct rte_mempool *p = rte_pktmbuf_pool_create(name, n, BURST * 8, 0,
-		RTE_MBUF_DEFAULT_BUF_SIZE, rte_socket_id());
+	struct rte_mempool *p = rte_pktmbuf_pool_create_by_ops(name, n, opt.spread ? 0 : BURST * 8, 0,
+		RTE_MBUF_DEFAULT_BUF_SIZE, rte_socket_id(), "ring_sp_sc");
 	if (p == NULL)
 		die("create a buffer pool", rte_errno);
 	return p;
@@ -498,6 +503,7 @@ static void usage(void)
 		"  --seconds S         measured window\n"
 		"  --warmup S          before the window\n"
 		"  --both              send both ways (throughput and count)\n"
+		"  --spread            use all frame buffers in turn, not the ones in the cache\n"
 		"  --count N           frames per direction (count)\n"
 		"  --window N          frames in flight per direction, 0 for no limit (count)\n"
 		"  --queue-size N      descriptors per ring\n", MIN_FRAME, MAX_FRAME);
@@ -508,7 +514,7 @@ static void parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{ "mode", 1, 0, 'm' }, { "size", 1, 0, 's' }, { "seconds", 1, 0, 't' },
-		{ "warmup", 1, 0, 'w' }, { "both", 0, 0, 'b' }, { "count", 1, 0, 'n' },
+		{ "warmup", 1, 0, 'w' }, { "both", 0, 0, 'b' }, { "spread", 0, 0, 'p' }, { "count", 1, 0, 'n' },
 		{ "window", 1, 0, 'i' }, { "queue-size", 1, 0, 'q' }, { 0 },
 	};
 	int c;
@@ -529,6 +535,7 @@ static void parse(int argc, char **argv)
 		case 't': opt.seconds = atof(optarg); break;
 		case 'w': opt.warmup = atof(optarg); break;
 		case 'b': opt.both = true; break;
+		case 'p': opt.spread = true; break;
 		case 'n': opt.count = strtoull(optarg, NULL, 10); break;
 		case 'i': opt.window = atoi(optarg); break;
 		case 'q': opt.queue_size = atoi(optarg); break;
