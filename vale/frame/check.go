@@ -209,19 +209,22 @@ func (p *headers) ipLen(n int) int {
 	return n - p.l3
 }
 
-// WireLen is the length of the longest frame that the frame becomes on a wire
-// without offloads: n itself, or the first segment. It serves to hold GSO
-// frames to an MTU. h must have passed Check with the same head and n.
-func (h VnetHdr) WireLen(head []byte, n int) int {
+// WireLen is the length of the longest frame that a frame of n bytes becomes on
+// a wire without offloads: n itself, or the first segment. It serves to hold GSO
+// frames to an MTU. h must have passed Check.
+//
+// For UFO, where GSOSize counts the UDP header too, it is exact up to IP options
+// and extension headers, and with them at most their length too much.
+func (h VnetHdr) WireLen(n int) int {
 	switch h.GSOType {
 	case GSONone:
 		return n
 	case GSOUDP:
-		p, ok := parse(head[:min(len(head), MaxHeaders)])
-		if !ok {
-			return n
+		// No IPv6 packet has its transport header so near.
+		if h.CsumStart < HeaderLen+ipv6Len {
+			return int(h.CsumStart) + int(h.GSOSize)
 		}
-		return p.fragAt + p.fragHeaderLen() + int(h.GSOSize)
+		return int(h.CsumStart) + ipv6FragLen + int(h.GSOSize)
 	}
 	return int(h.HdrLen) + int(h.GSOSize)
 }

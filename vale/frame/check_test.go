@@ -123,6 +123,11 @@ func TestCheck(t *testing.T) {
 		{name: "gso on ARP", k: tcp4, h: tcp4.vnet(frame.GSOTCPv4, 1448), edit: edit(12, 8, 6), want: frame.ErrGSOProtocol},
 		{name: "data offset short", k: tcp4, h: tcp4.vnet(1, 1448), edit: edit(46, 0x40), want: frame.ErrHeaders},
 		{name: "data offset beyond", k: tcpOpts, h: tcpOpts.vnet(1, 1448), edit: cut(80), want: frame.ErrHeaders},
+		{name: "TCP header cut", k: tcp4, h: tcp4.vnet(1, 1), edit: cut(53), want: frame.ErrHeaders},
+		{name: "IPv6 fragments longer than a frame", k: packet{v6: true, udp: true, payload: make([]byte, 65491)},
+			h: packet{v6: true, udp: true}.vnet(frame.GSOUDP, 65496), want: frame.ErrLong},
+		{name: "extension header cut", k: packet{v6: true, hop: []byte{0, 1, 4, 0, 0, 0, 0}}, h: frame.VnetHdr{Flags: 1, CsumStart: 54},
+			edit: cut(60), norm: frame.VnetHdr{Flags: 1, CsumStart: 54}},
 		{name: "IPv4 version", k: tcp4, h: tcp4.vnet(0, 0), edit: edit(14, 0x65), want: frame.ErrIPHeader},
 		{name: "IPv4 ihl short", k: tcp4, h: tcp4.vnet(0, 0), edit: edit(14, 0x44), want: frame.ErrIPHeader},
 		{name: "IPv4 ihl beyond", k: tcp4, h: tcp4.vnet(0, 0), edit: func(p []byte) []byte { p[14] = 0x4f; return p[:60] }, want: frame.ErrIPHeader},
@@ -170,6 +175,9 @@ func TestHeaderErrorText(t *testing.T) {
 		}
 		seen[e.Reason()] = true
 	}
+	if got := frame.ErrGSOSize.Error(); got != "check virtio-net header: segment size too small" {
+		t.Errorf("Error() = %q", got)
+	}
 	if got := frame.HeaderError(0).Reason() + frame.HeaderError(200).Reason(); got != "unknown reasonunknown reason" {
 		t.Errorf("reasons out of range: %q", got)
 	}
@@ -187,6 +195,7 @@ func TestWireLen(t *testing.T) {
 		{"tso6 with timestamps", packet{v6: true, tcpOpts: make([]byte, 12)}, frame.GSOTCPv6, 1428, 1514},
 		{"ufo4", packet{udp: true}, frame.GSOUDP, 1480, 1514},
 		{"ufo6", packet{udp: true, v6: true}, frame.GSOUDP, 1448, 1510},
+		{"ufo4, tagged twice", packet{udp: true, tags: 2}, frame.GSOUDP, 1480, 1522},
 		{"uso, tagged", packet{udp: true, tags: 1}, frame.GSOUDPL4, 1472, 1518},
 		{"none", packet{udp: true}, frame.GSONone, 0, 5042},
 	} {
@@ -196,7 +205,7 @@ func TestWireLen(t *testing.T) {
 		if err != nil {
 			t.Fatal(c.name, err)
 		}
-		got := h.WireLen(pkt, len(pkt))
+		got := h.WireLen(len(pkt))
 		longest := 0
 		for _, seg := range mustSplit(t, h, pkt, 0) {
 			longest = max(longest, len(seg.Hdr)+len(seg.Payload))

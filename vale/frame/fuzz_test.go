@@ -52,7 +52,7 @@ func FuzzCheckSplit(f *testing.F) {
 			t.Fatalf("Split of %+v: %d segments, %v", h, len(segs), splitErr)
 		}
 		passed := h.Needs()&^have == 0
-		limit, total := h.WireLen(orig, len(orig)), 0
+		limit, total := h.WireLen(len(orig)), 0
 		for i, seg := range segs {
 			b := append(bytes.Clone(seg.Hdr), seg.Payload...)
 			total += len(b)

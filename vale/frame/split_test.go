@@ -68,7 +68,7 @@ func mustSplit(t rapid.TB, h frame.VnetHdr, pkt []byte, have frame.Offloads) []f
 	if err != nil {
 		t.Fatalf("Split(%+v): %v", checked, err)
 	}
-	limit := checked.WireLen(head, len(pkt))
+	limit := checked.WireLen(len(pkt))
 	for i, seg := range segs {
 		if missing := seg.Vnet.Needs() &^ have; missing != 0 {
 			t.Fatalf("segment %d needs %v", i, missing)
@@ -315,17 +315,17 @@ func TestIPv4Fragments(t *testing.T) {
 	k := packet{udp: true, frag: 0x4000, payload: bytes.Repeat([]byte{5}, 2000),
 		options: []byte{7, 7, 4, 0, 0, 0, 0, 148, 4, 0, 0, 0}}
 	segs := mustSplit(t, k.vnet(frame.GSOUDP, 1003), k.unfinished(0), 0)
+	var first decoded
 	for i, seg := range segs {
 		d, err := decode(receive(seg))
 		if err != nil {
 			t.Fatal(err)
 		}
+		if i == 0 {
+			first = d
+		}
 		if seg.Hdr[14+6]&0x40 != 0 {
 			t.Errorf("fragment %d has DF", i)
-		}
-		first, _ := decode(receive(segs[0]))
-		if d.id == 0 && first.id == 0 {
-			t.Logf("fragment %d drew identification 0", i)
 		}
 		if d.id != first.id {
 			t.Errorf("fragment %d: identification %d, want %d", i, d.id, first.id)
@@ -343,6 +343,18 @@ func TestIPv4Fragments(t *testing.T) {
 	}
 	if len(segs) != 3 {
 		t.Errorf("got %d fragments, want 3", len(segs))
+	}
+}
+
+// Options that lie about their length are left alone.
+func TestIPv4FragmentsBadOptions(t *testing.T) {
+	for _, opts := range [][]byte{{7, 0, 0, 0}, {7, 5, 0, 0}, {1, 1, 1, 7}, {0, 7, 7, 7}} {
+		k := packet{udp: true, id: 1, payload: make([]byte, 2000), options: opts}
+		segs := mustSplit(t, k.vnet(frame.GSOUDP, 1480), k.unfinished(0), 0)
+		requireEqual(t, reassemble(t, segs, 1480), k.bytes())
+		if got := segs[1].Hdr[37]; got != opts[3] {
+			t.Errorf("options %x: last became %x", opts, got)
+		}
 	}
 }
 
