@@ -78,6 +78,7 @@ func (f *Fabric) Open(name Name) (p *Port, created bool, err error) {
 	defer f.mu.Unlock()
 	sw := f.switches[name.Switch]
 	if sw == nil || sw.dead() {
+		f.sweepLocked()
 		if len(f.switches) >= f.cfg.MaxSwitches {
 			return nil, false, fmt.Errorf("create switch %s: there are %d already; raise max_switches in the configuration", name.Switch, f.cfg.MaxSwitches)
 		}
@@ -156,6 +157,10 @@ func (f *Fabric) Switches() []*Switch {
 func (f *Fabric) sweep() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.sweepLocked()
+}
+
+func (f *Fabric) sweepLocked() {
 	for name, sw := range f.switches {
 		if sw.dead() {
 			delete(f.switches, name)

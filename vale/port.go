@@ -172,6 +172,14 @@ func (p *Port) AddStatic(mac net.HardwareAddr) error {
 	if len(mac) != 6 {
 		return fmt.Errorf("pin MAC to %s: %q is not a 48-bit address", p.name, mac)
 	}
+	if mac[0]&1 != 0 {
+		return fmt.Errorf("pin MAC to %s: %s is a group address, which is always flooded; use a unicast one", p.name, mac)
+	}
+	p.sw.mu.Lock()
+	defer p.sw.mu.Unlock()
+	if p.gone {
+		return fmt.Errorf("pin MAC %s to %s: %w", mac, p.name, ErrGone)
+	}
 	if !p.sw.macs.SetStatic(mactab.Key(mactab.FromBytes(mac), 0), p.id) {
 		return fmt.Errorf("pin MAC %s to %s: the MAC table is full; raise its size in the configuration", mac, p.name)
 	}

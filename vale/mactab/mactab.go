@@ -371,7 +371,8 @@ func (t *Table) Entries(now uint32) []Entry {
 		}
 		e := Entry{MAC: MAC(k >> 16), VLAN: uint16(k >> 4 & 0xfff), Port: Port(v & portMask), Static: v&staticBit != 0}
 		if !e.Static {
-			e.Age = now - uint32(v>>32)
+			// A station may have been heard since the caller read now.
+			e.Age = uint32(max(0, int32(now-uint32(v>>32))))
 		}
 		out = append(out, e)
 	}
