@@ -46,7 +46,7 @@ func Sum(b []byte) uint16 {
 		tail |= uint64(b[0])
 	}
 	s, c = bits.Add64(s, tail, c)
-	s, c = bits.Add64(s, 0, c)
+	// With a tail under 2^56 a carry leaves s small: adding it cannot carry again.
 	return bits.ReverseBytes16(fold(s + c))
 }
 

@@ -260,6 +260,23 @@ func TestSplitChecksum(t *testing.T) {
 	})
 }
 
+// Bytes behind the IP packet, or behind the UDP datagram in it (RFC 9868), are
+// no part of the checksum.
+func TestChecksumEndsWithDatagram(t *testing.T) {
+	junk := []byte{0xa5, 0x5a, 0xa5}
+	for _, k := range []packet{{id: 1}, {v6: true}, {udp: true, id: 1}, {udp: true, v6: true}} {
+		segs := mustSplit(t, k.vnet(0, 0), append(k.unfinished(0), junk...), 0)
+		requireEqual(t, segs[0].Hdr, append(k.bytes(), junk...))
+		if !k.udp {
+			continue
+		}
+		longer := packet{udp: true, v6: k.v6, id: 1, payload: junk}.bytes()[:k.l4()] // IP length covers the junk
+		pkt := append(longer, append(k.unfinished(0)[k.l4():], junk...)...)
+		segs = mustSplit(t, k.vnet(0, 0), pkt, 0)
+		requireEqual(t, segs[0].Hdr[k.l4():], append(k.bytes()[k.l4():], junk...))
+	}
+}
+
 // UDP whose checksum comes out as zero has 0xffff, as zero means none.
 func TestUDPZeroChecksum(t *testing.T) {
 	k := packet{udp: true, id: 1, payload: []byte{0, 0}}
@@ -300,12 +317,18 @@ func TestRoutedIPv6(t *testing.T) {
 	copy(pkt[k.l4()+len(route)+16:], be16(int(pseudo)))
 	h := k.vnet(frame.GSOTCPv6, 1000)
 	h.CsumStart += uint16(len(route))
-	for _, have := range []frame.Offloads{0, frame.Csum} {
-		for i, seg := range mustSplit(t, h, pkt, have) {
+	whole := h
+	whole.GSOType = frame.GSONone
+	for _, c := range []struct {
+		h    frame.VnetHdr
+		have frame.Offloads
+		size int
+	}{{h, 0, 1020}, {h, frame.Csum, 1020}, {whole, 0, 3020}} {
+		for i, seg := range mustSplit(t, c.h, pkt, c.have) {
 			b := receive(seg)
 			l4 := b[k.l4()+len(route):]
-			if len(l4) != 1020 || naiveSum(b[14+8:14+24], final, []byte{0, 6}, be16(len(l4)), l4) != 0xffff {
-				t.Errorf("have %v: segment %d: bad checksum of %d bytes", have, i, len(l4))
+			if len(l4) != c.size || naiveSum(b[14+8:14+24], final, []byte{0, 6}, be16(len(l4)), l4) != 0xffff {
+				t.Errorf("%+v: segment %d: bad checksum of %d bytes", c, i, len(l4))
 			}
 		}
 	}
@@ -346,6 +369,24 @@ func TestIPv4Fragments(t *testing.T) {
 	}
 }
 
+// Fragments repeat the hop-by-hop header and divide the destination options.
+func TestIPv6Fragments(t *testing.T) {
+	k := packet{udp: true, v6: true, payload: make([]byte, 2000),
+		hop: []byte{0, 1, 4, 0, 0, 0, 0}, dest: []byte{0, 1, 4, 0, 0, 0, 0}}
+	for i, seg := range mustSplit(t, k.vnet(frame.GSOUDP, 1000), k.unfinished(0), 0) {
+		more := byte(1)
+		if i == 2 {
+			more = 0
+		}
+		offset := be16(i * 1000)
+		want := append([]byte{44}, k.hop...)
+		want = append(want, 60, 0, offset[0], offset[1]|more)
+		if got := seg.Hdr[54:]; seg.Hdr[20] != 0 || len(got) != 16 || !bytes.Equal(got[:12], want) {
+			t.Errorf("fragment %d: headers %x, want %x and an identification", i, got, want)
+		}
+	}
+}
+
 // Options that lie about their length are left alone.
 func TestIPv4FragmentsBadOptions(t *testing.T) {
 	for _, opts := range [][]byte{{7, 0, 0, 0}, {7, 5, 0, 0}, {1, 1, 1, 7}, {0, 7, 7, 7}} {
@@ -366,14 +407,17 @@ func TestSplitterMemory(t *testing.T) {
 	var s frame.Splitter
 	var dst []frame.Segment
 	var err error
-	for range 20 {
-		if dst, err = s.Split(dst, h, pkt, 0); err != nil {
+	for i := range 20 {
+		next := packet{payload: k.payload, id: uint16(i * 100)}
+		if dst, err = s.Split(dst, h, next.unfinished(0), 0); err != nil {
 			t.Fatal(err)
 		}
 	}
+	each := (len(k.payload) + 1447) / 1448
 	for i, seg := range dst {
-		if _, err := decode(receive(seg)); err != nil {
-			t.Fatalf("segment %d: %v", i, err)
+		d, err := decode(receive(seg))
+		if want := i/each*100 + i%each; err != nil || int(d.id) != want {
+			t.Fatalf("segment %d: identification %d, want %d, %v", i, d.id, want, err)
 		}
 	}
 	u := packet{udp: true, v6: true, payload: k.payload}
