@@ -26,6 +26,7 @@ func (b *Batch) adapt() *adapter {
 func (b *Batch) deliverAdapted(st *portState, list []uint16) {
 	r, t := b.adapt(), &b.tally
 	r.reset()
+	r.batch.Queue = b.Queue
 	for _, i := range list {
 		f := &b.Frames[i]
 		switch {

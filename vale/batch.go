@@ -38,6 +38,11 @@ type Batch struct {
 	N      int
 	Frames [MaxBatch]Frame
 
+	// Queue is the sender's queue that the frames came from. A receiver
+	// with several queues takes it as a hint, so that a flow that stays on
+	// one queue here stays on one there, in order.
+	Queue int
+
 	frags [][]byte // further pieces of scatter-gather frames
 
 	// Scratch of Port.Forward.
@@ -170,7 +175,8 @@ func (t *Tally) Drop(r Reason, n int) {
 	}
 }
 
-func (t *Tally) reset() {
+// Reset forgets what was counted.
+func (t *Tally) Reset() {
 	t.Delivered, t.Bytes = 0, 0
 	if t.dropped {
 		t.Drops = [NumReasons]uint64{}

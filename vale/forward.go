@@ -69,7 +69,7 @@ func (p *Port) Forward(b *Batch) {
 }
 
 func (a *account) begin(n int) {
-	a.Tally.reset()
+	a.Tally.Reset()
 	a.copies, a.bytes, a.multicast = uint64(n), 0, 0
 	a.needs, a.maxLen, a.receiver = 0, 0, nil
 }
@@ -241,17 +241,12 @@ func (b *Batch) checkOffload(f *Frame) uint32 {
 }
 
 // wireLen is the length of the longest frame that f becomes on the wire.
-func (f *Frame) wireLen() uint32 {
-	if f.Hdr.GSOType == frame.GSONone {
-		return f.Len
-	}
-	return min(f.Len, uint32(f.Hdr.HdrLen)+uint32(f.Hdr.GSOSize))
-}
+func (f *Frame) wireLen() uint32 { return uint32(f.Hdr.WireLen(int(f.Len))) }
 
 // deliver hands the frames of list to one receiver.
 func (p *Port) deliver(b *Batch, q *Port, list []uint16) {
 	a, t := &b.acct, &b.tally
-	t.reset()
+	t.Reset()
 	a.receiver = q
 	st := q.fwd.Load()
 	switch {
@@ -281,7 +276,8 @@ func (p *Port) flood(b *Batch, v *view, list []uint16) {
 // false when there is none.
 func (p *Port) countFlood(b *Batch, v *view, n int) bool {
 	others := len(v.flood)
-	if v.takes[uint16(p.id)] {
+	// The index may have a new tenant when p was deleted meanwhile.
+	if i := uint16(p.id); v.takes[i] && v.ports[i] == p {
 		others--
 	}
 	if others <= 0 {
