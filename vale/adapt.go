@@ -30,7 +30,7 @@ func (b *Batch) deliverAdapted(st *portState, list []uint16) {
 	for _, i := range list {
 		f := &b.Frames[i]
 		switch {
-		case f.wireLen() > st.maxLen:
+		case f.wireLen() > st.maxLen && b.overMTU(f, f.wireLen(), st.maxLen):
 			t.Drop(DropTooLong, 1)
 		case f.Hdr.Needs()&^st.offloads == 0:
 			if !r.batch.addFrom(b, f) {
@@ -51,15 +51,11 @@ func (b *Batch) split(r *adapter, f *Frame, st *portState) {
 	}
 	pkt := r.linear[r.used : r.used+int(f.Len)]
 	n := b.Copy(pkt, f, 0)
-	// The sender may have rewritten the frame since it was classified, so
-	// the copy is checked again before it is taken apart.
-	h, err := frame.Check(f.Hdr, pkt[:min(n, len(b.head))], n)
-	if err != nil || n != len(pkt) {
-		b.tally.Drop(DropBadOffload, 1)
-		return
-	}
-	r.segments, err = r.splitter.Split(r.segments[:0], h, pkt, st.offloads)
-	if err != nil || len(r.segments) == 0 {
+	// The sender may have rewritten the frame since it was classified:
+	// Split checks the copy again before it takes it apart.
+	var err error
+	r.segments, err = r.splitter.Split(r.segments[:0], f.Hdr, pkt, st.offloads)
+	if err != nil || n != len(pkt) || len(r.segments) == 0 {
 		b.tally.Drop(DropBadOffload, 1)
 		return
 	}
@@ -72,7 +68,7 @@ func (b *Batch) split(r *adapter, f *Frame, st *portState) {
 			r.batch.addSegment(s)
 		}
 	}
-	if h.GSOType != frame.GSONone {
+	if f.Hdr.GSOType != frame.GSONone {
 		r.flush(st, &b.tally)
 	}
 }

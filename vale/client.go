@@ -110,7 +110,7 @@ func (c *Client) Deliver(b *Batch, list []uint16, t *Tally) {
 		cons  = c.cons.Load()
 		free  = len(c.ring) - int(prod-cons)
 		pos   = c.pos
-		limit = size // pos may not pass this
+		limit uint64 // pos may not pass this
 		n     = 0
 		bytes = 0
 	)
@@ -144,7 +144,10 @@ func (c *Client) Deliver(b *Batch, list []uint16, t *Tally) {
 		}
 		pos = start + need
 		s := &c.ring[(prod+uint32(n))&mask]
-		s.end, s.off, s.len, s.hdr = pos, uint32(off), f.Len, f.Hdr
+		s.end, s.off, s.len, s.hdr = pos, uint32(off), f.Len, frame.VnetHdr{}
+		if !f.Hdr.Plain() {
+			s.hdr = f.Hdr
+		}
 		n++
 		bytes += int(f.Len)
 	}

@@ -158,7 +158,7 @@ func (p *Port) classify(b *Batch, v *view, st *portState) (first uint16, uniform
 				continue
 			}
 		}
-		if wire > st.maxLen {
+		if wire > st.maxLen && b.overMTU(f, wire, st.maxLen) {
 			a.Drop(DropTooLong, 1)
 			target[i] = markDrop
 			differ |= markDrop ^ target[0]
@@ -242,6 +242,22 @@ func (b *Batch) checkOffload(f *Frame) uint32 {
 
 // wireLen is the length of the longest frame that f becomes on the wire.
 func (f *Frame) wireLen() uint32 { return uint32(f.Hdr.WireLen(int(f.Len))) }
+
+// overMTU says that a frame of wire bytes is too long for a port whose longest
+// untagged frame is limit: 802.1Q and 802.1ad tags come on top.
+func (b *Batch) overMTU(f *Frame, wire, limit uint32) bool {
+	var h [frame.HeaderLen + frame.VLANLen]byte
+	if b.Copy(h[:], f, 0) < len(h) {
+		return wire > limit
+	}
+	for _, at := range []int{12, 16} {
+		if t := binary.BigEndian.Uint16(h[at:]); t != 0x8100 && t != 0x88a8 {
+			break
+		}
+		limit += frame.VLANLen
+	}
+	return wire > limit
+}
 
 // deliver hands the frames of list to one receiver.
 func (p *Port) deliver(b *Batch, q *Port, list []uint16) {
