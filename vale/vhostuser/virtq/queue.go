@@ -244,7 +244,15 @@ func (q *Queue) bytes(addr uint64, n uint32) []byte {
 	return b
 }
 
-// owns says that a faulting address lies in the queue's guest's memory.
+// owns says that a faulting address lies in the queue's guest's memory. The
+// caller holds mu.
 func (q *Queue) owns(addr uintptr) bool {
 	return q.cfg.Mem != nil && q.cfg.Mem.Owns(addr)
+}
+
+// Owns says that a faulting address lies in the queue's guest's memory.
+func (q *Queue) Owns(addr uintptr) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.owns(addr)
 }
