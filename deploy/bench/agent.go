@@ -11,9 +11,10 @@ import (
 type agent struct{ program string }
 
 const agentConfig = `workers: 1
+cpus: [%d]
 ports:
-  - name: vale-1:a
-  - name: vale-1:b
+  - vale-1:a
+  - vale-1:b
 `
 
 func (agent) name() string { return "vale" }
@@ -22,7 +23,7 @@ func (agent) missing() string { return needPrograms("package util-linux", "tasks
 
 func (a agent) start(ctx context.Context, dir string, core int) (*running, error) {
 	config := filepath.Join(dir, "vale-vmnet.yaml")
-	if err := os.WriteFile(config, []byte(agentConfig), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, agentConfig, core), 0o600); err != nil {
 		return nil, fmt.Errorf("write the agent's configuration: %w", err)
 	}
 	p, err := start(command{name: "agent", dir: dir, core: core, argv: []string{

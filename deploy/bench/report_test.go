@@ -133,3 +133,21 @@ func TestParseFlags(t *testing.T) {
 		}
 	}
 }
+
+func TestParseIperf(t *testing.T) {
+	got, err := parseIperf(`{"start":{},"end":{"sum_sent":{"seconds":2,"bits_per_second":9},"sum_received":{"seconds":2.01,"bits_per_second":1.75e9}}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Mode != "tcp" || got.Gbit != 1.75 || got.Seconds != 2.01 {
+		t.Errorf("parseIperf = %+v", got)
+	}
+	for _, out := range []string{
+		"", "iperf3: error", `{"error":"unable to connect"}`, `{"end":{}}`,
+		`{"end":{"sum_received":{"seconds":2,"bits_per_second":0}}}`,
+	} {
+		if r, err := parseIperf(out); err == nil {
+			t.Errorf("parseIperf(%q) = %+v, want an error", out, r)
+		}
+	}
+}
