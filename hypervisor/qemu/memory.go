@@ -106,7 +106,7 @@ func (r *rewriter) shareBackend(id string) error {
 	switch kind := o.get("qom-type"); kind {
 	case "memory-backend-memfd", "memory-backend-shm":
 		if given && !on { // shared unless told otherwise
-			r.setShared(o, id)
+			r.setShared(o)
 		}
 	case "memory-backend-file":
 		switch {
@@ -114,12 +114,13 @@ func (r *rewriter) shareBackend(id string) error {
 			return refuse(ErrNotShared, o.written(), fmt.Sprintf("share=%s keeps guest memory from the switch, and the file from the guest's writes", share),
 				"set share=on if the guest may write to "+o.get("mem-path")+", or "+memoryRemedy)
 		case !given:
-			r.setShared(o, id)
+			r.setShared(o)
 			r.notice("guest memory is now kept in %s: what the guest writes to its memory goes there", o.get("mem-path"))
 		}
 	case "memory-backend-ram":
 		o.set("qom-type", "memory-backend-memfd")
-		r.setShared(o, id)
+		o.setBool("share", true)
+		o.store()
 		r.notice("memory back end %s is now a memory-backend-memfd: memory-backend-ram has no file to share with the switch", id)
 	default:
 		return refuse(ErrNotShared, o.written(), kind+" cannot be shared with the switch", memoryRemedy)
@@ -127,10 +128,10 @@ func (r *rewriter) shareBackend(id string) error {
 	return nil
 }
 
-func (r *rewriter) setShared(o option, id string) {
+func (r *rewriter) setShared(o option) {
 	o.setBool("share", true)
 	o.store()
-	r.notice("memory back end %s gets share=on, so that the switch can reach the guest's rings", id)
+	r.notice("memory back end %s gets share=on, so that the switch can reach the guest's rings", o.get("id"))
 }
 
 func isOn(s string) bool { return slices.Contains([]string{"on", "yes", "true", "y"}, s) }

@@ -136,24 +136,41 @@ func (r *rewriter) attach() error {
 
 // attachNetdev finds what refers to a -netdev by id.
 func (r *rewriter) attachNetdev(b *backend) {
-	for _, o := range r.g.opts["device"] {
-		if o.get("netdev") == b.id {
-			b.nics = append(b.nics, &nic{o, o.get("driver")})
-		}
-	}
-	for _, o := range r.g.opts["net"] {
-		if o.get("type") == "nic" && o.get("netdev") == b.id {
-			b.nics = append(b.nics, &nic{o, o.get("model")})
-		}
-	}
+	b.nics = r.nicsOf(b.id)
 	for _, o := range r.g.opts["netdev"] {
 		if o.get("type") == "hubport" && o.get("netdev") == b.id {
 			b.onHub = true
+			b.nics = r.nicsOfHub(o.get("hubid"))
 		}
 	}
-	if len(b.nics) == 0 && !b.onHub {
+	if len(b.nics) == 0 {
 		r.notice("port %s has no NIC: no -device has netdev=%s", b.end.Port, b.id)
 	}
+}
+
+// nicsOf gives the NICs that refer to a netdev id.
+func (r *rewriter) nicsOf(id string) (nics []*nic) {
+	for _, o := range r.g.opts["device"] {
+		if o.get("netdev") == id {
+			nics = append(nics, &nic{o, o.get("driver")})
+		}
+	}
+	for _, o := range r.g.opts["net"] {
+		if o.get("type") == "nic" && o.get("netdev") == id {
+			nics = append(nics, &nic{o, o.get("model")})
+		}
+	}
+	return nics
+}
+
+// nicsOfHub gives the NICs on a hub that the user built from -netdev hubport.
+func (r *rewriter) nicsOfHub(hubid string) (nics []*nic) {
+	for _, o := range r.g.opts["netdev"] {
+		if o.get("type") == "hubport" && o.get("hubid") == hubid && !o.has("netdev") {
+			nics = append(nics, r.nicsOf(o.get("id"))...)
+		}
+	}
+	return nics
 }
 
 // mac gives the address written on the NIC; nil if there is none or if it is

@@ -43,6 +43,9 @@ func parseProps(value, implied string, mayJSON bool) (*props, error) {
 	return p, nil
 }
 
+// isImplied reports whether the property is written without its key.
+func (it prop) isImplied() bool { return !strings.Contains(it.raw, "=") }
+
 // booleanProps are those for which QEMU's old short form "nokey" matters here.
 var booleanProps = wordSet("share prealloc mq")
 
@@ -161,10 +164,17 @@ func (p *props) put(key, val, jsonText string) {
 		case done:
 			p.items = append(p.items[:i], p.items[i+1:]...)
 		default:
+			if i == 0 && !p.json && p.items[0].isImplied() {
+				item.raw = strings.TrimPrefix(item.raw, key+"=")
+			}
 			p.items[i], done = item, true
 		}
 	}
 	if !done {
+		// QEMU ignores a comma at the end; one more would be an escape.
+		for len(p.items) > 0 && p.items[len(p.items)-1].raw == "" {
+			p.items = p.items[:len(p.items)-1]
+		}
 		p.items = append(p.items, item)
 	}
 }
