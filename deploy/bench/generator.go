@@ -91,6 +91,7 @@ type result struct {
 	Mode       string  `json:"mode"`
 	Size       int     `json:"size"`
 	QueueSize  int     `json:"queue_size"`
+	Both       bool    `json:"both"` // both directions at once; figures are sums
 	Seconds    float64 `json:"seconds"`
 	Sent       uint64  `json:"sent"`
 	Received   uint64  `json:"received"`

@@ -23,6 +23,7 @@ type record struct {
 // key is what is compared: everything but target and round.
 type key struct {
 	mode  string
+	both  bool
 	size  int
 	queue int
 }
@@ -39,7 +40,7 @@ type series struct {
 func group(records []record, targets []string) []series {
 	byKey := map[key]map[string][]record{}
 	for _, r := range records {
-		k := key{r.res.Mode, r.res.Size, r.res.QueueSize}
+		k := key{r.res.Mode, r.res.Both, r.res.Size, r.res.QueueSize}
 		if byKey[k] == nil {
 			byKey[k] = map[string][]record{}
 		}
@@ -121,6 +122,19 @@ func spreadOf(v []float64, format string) string {
 	return fmt.Sprintf(format+".."+format, slices.Min(v), slices.Max(v))
 }
 
+func ways(both bool) int {
+	if both {
+		return 2
+	}
+	return 1
+}
+
+// busyMachine is the share of time without a CPU above which a figure says more
+// about the other work on the machine than about the switch.
+const busyMachine = 0.01
+
+func waited(r result) float64 { return r.Waited }
+
 // printTables writes a table per mode that was measured.
 func printTables(w io.Writer, all []series) {
 	tables := []struct {
@@ -128,15 +142,15 @@ func printTables(w io.Writer, all []series) {
 		row                 func(s series) []any
 	}{
 		{
-			"throughput", "Throughput, open loop, one direction (medians over the rounds)",
-			"bytes\tring\ttarget\tMpps\trange\tGbit/s\tof " + reference + "\tloss %\tring full\tno CPU %",
+			"throughput", "Throughput, open loop (medians over the rounds)",
+			"bytes\tring\tways\ttarget\tMpps\trange\tGbit/s\tof " + reference + "\tloss %\tring full\tno CPU %",
 			func(s series) []any {
 				return []any{
-					s.size, s.queue, s.target, fmt.Sprintf("%.2f", median(s.of(mpps))), spreadOf(s.of(mpps), "%.2f"),
+					s.size, s.queue, ways(s.both), s.target, fmt.Sprintf("%.2f", median(s.of(mpps))), spreadOf(s.of(mpps), "%.2f"),
 					fmt.Sprintf("%.1f", median(s.of(gbit))), ratio(all, s, mpps, reference),
 					fmt.Sprintf("%.4f", median(s.of(result.lossPercent))),
 					fmt.Sprintf("%.2f", median(s.of(func(r result) float64 { return r.RingFull }))),
-					fmt.Sprintf("%.1f", 100*median(s.of(func(r result) float64 { return r.Waited }))),
+					fmt.Sprintf("%.1f", 100*median(s.of(waited))),
 				}
 			},
 		},
@@ -184,11 +198,17 @@ func printTables(w io.Writer, all []series) {
 		tw.Flush()
 	}
 	fmt.Fprint(w, "\nring full: share of offered frames that the ring refused; near 0 the generator is the bound, not the switch",
-		"\nno CPU: share of the time that the switch or the generator waited for its core; above 1 the machine was not idle\n")
+		"\nno CPU: share of the time that the switch or the generator waited for its core\n")
+	for _, s := range all {
+		if median(s.of(waited)) > busyMachine {
+			fmt.Fprintln(w, "WARNING: the machine was not idle; these figures compare nothing")
+			return
+		}
+	}
 }
 
 var csvHeader = []string{
-	"round", "target", "mode", "size", "ring", "seconds", "sent", "received", "lost", "bad",
+	"round", "target", "mode", "size", "ring", "ways", "seconds", "sent", "received", "lost", "bad",
 	"warmup_lost", "ring_full", "waited", "mpps", "gbit", "samples", "p50_ns", "p99_ns",
 }
 
@@ -200,6 +220,7 @@ func writeCSV(w io.Writer, records []record) error {
 	for _, r := range records {
 		c.Write([]string{ //nolint:errcheck // Flush reports it
 			strconv.Itoa(r.round), r.target, r.res.Mode, strconv.Itoa(r.res.Size), strconv.Itoa(r.res.QueueSize),
+			strconv.Itoa(ways(r.res.Both)),
 			f(r.res.Seconds), strconv.FormatUint(r.res.Sent, 10), strconv.FormatUint(r.res.Received, 10),
 			strconv.FormatInt(r.res.Lost, 10), strconv.FormatUint(r.res.Bad, 10),
 			strconv.FormatInt(r.res.WarmupLost, 10), f(r.res.RingFull), f(r.res.Waited), f(r.res.Mpps), f(r.res.Gbit),

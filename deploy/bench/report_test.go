@@ -52,7 +52,7 @@ func sample() []record {
 	throughput := func(round int, target string, size, queue int, mpps float64) record {
 		return record{round: round, target: target, res: result{
 			Mode: "throughput", Size: size, QueueSize: queue, Seconds: 2, Mpps: mpps, Gbit: mpps * float64(size) * 8 / 1e3,
-			Sent: 1000, Received: 999, Lost: 1, RingFull: 0.5, Waited: 0.01,
+			Sent: 1000, Received: 999, Lost: 1, RingFull: 0.5, Waited: 0.002,
 		}}
 	}
 	return []record{
