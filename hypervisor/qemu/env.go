@@ -54,7 +54,9 @@ type Env struct {
 	Backends Backends // that QEMU's netdev types
 
 	NetmapServed bool // /dev/netmap is there and answers
-	KVMUsable    bool // /dev/kvm can be opened by the user who starts QEMU
+	// KVMUsable says that the user who starts QEMU can open /dev/kvm, and that
+	// this QEMU is for the host's architecture.
+	KVMUsable bool
 
 	// KeepNIC leaves a NIC without a model at QEMU's default model.
 	KeepNIC bool

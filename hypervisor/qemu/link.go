@@ -163,7 +163,7 @@ func (r *rewriter) avoidMSIX(b *backend) {
 		}
 		n.setNumber("vectors", "0")
 		n.store()
-		r.notice("port %s: vectors=0 is set, since QEMU %s crashes when a guest under TCG uses MSI-X with vhost-user; not needed under KVM", b.end.Port, r.env.Version)
+		r.notice("port %s: vectors=0 is set, since QEMU %s can crash when a guest under TCG uses MSI-X with vhost-user; not needed under KVM", b.end.Port, r.env.Version)
 	}
 }
 
@@ -207,14 +207,12 @@ func (r *rewriter) netdev(b *backend, words ...string) {
 func (r *rewriter) splitNIC(b *backend) string {
 	n := b.nics[0]
 	p := newProps("nic").add("netdev", b.id)
-	for _, it := range n.items {
-		switch it.key {
-		case "type", "id", "ifname", "devname", "queues":
-		case "mac":
-			p.add("macaddr", it.val)
-		default:
-			p.add(it.key, it.val)
-		}
+	if n.model != "" {
+		p.add("model", n.model)
+	}
+	p.add("macaddr", n.get("mac"))
+	if v, ok := n.lookup("vectors"); ok {
+		p.add("vectors", v)
 	}
 	return p.String()
 }

@@ -155,7 +155,12 @@ func (r *rewriter) addMemory() error {
 		}
 	}
 	obj.add("share", "on")
-	r.extra = append(r.extra, "-object", obj.String(), "-machine", "memory-backend="+id)
+	r.extra = append(r.extra, "-object", obj.String())
+	if r.env.Version.AtLeast(5, 0) {
+		r.extra = append(r.extra, "-machine", "memory-backend="+id)
+	} else { // a single NUMA node was the only way before
+		r.extra = append(r.extra, "-numa", newProps("node").add("memdev", id).String())
+	}
 	how := ""
 	if !explicit {
 		how = ", QEMU's default without -m"

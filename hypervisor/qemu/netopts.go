@@ -79,6 +79,14 @@ func (r *rewriter) collectBackends() error {
 	return nil
 }
 
+// backendKeys are the properties of a netmap back end. queues= is our own, for
+// what it becomes; vlan= is that of old command lines. nicKeys are those of
+// the NIC half of -nic.
+var (
+	backendKeys = wordSet("type id ifname devname queues vlan")
+	nicKeys     = wordSet("model mac")
+)
+
 // readBackend reads one netmap back end. It gives nil for one that names no
 // port but something else netmap knows, such as a host NIC.
 func (r *rewriter) readBackend(o option) (*backend, error) {
@@ -102,6 +110,11 @@ func (r *rewriter) readBackend(o option) (*backend, error) {
 		}
 	}
 	b.end = end
+	for _, it := range o.items {
+		if !backendKeys[it.key] && !(o.opt == "nic" && nicKeys[it.key]) {
+			return nil, refuse(ErrSyntax, o.written(), fmt.Sprintf("a netmap back end has no property %q", it.key), "remove it")
+		}
+	}
 	if text, ok := o.lookup("queues"); ok {
 		b.queues, err = strconv.Atoi(text)
 		if err != nil || b.queues < 1 || b.queues > MaxQueues {
