@@ -110,16 +110,12 @@ func (c *Client) Deliver(b *Batch, list []uint16, t *Tally) {
 		cons  = c.cons.Load()
 		free  = len(c.ring) - int(prod-cons)
 		pos   = c.pos
-		limit uint64 // pos may not pass this
 		n     = 0
 		bytes = 0
 	)
-	if cons != prod {
-		// The last slot given back says how far its bytes went.
-		limit = size + c.tailPos(cons, mask)
-	} else {
-		limit = size + pos
-	}
+	// The slot last given back says where the receiver's bytes begin; pos
+	// may not pass that. When the slot is in use again the ring is full.
+	limit := size + c.ring[(cons-1)&mask].end
 	for _, i := range list {
 		f := &b.Frames[i&(MaxBatch-1)]
 		need := (uint64(f.Len) + 63) &^ 63
@@ -160,14 +156,6 @@ func (c *Client) Deliver(b *Batch, list []uint16, t *Tally) {
 	if c.waiting.Load() && c.waiting.Swap(false) {
 		c.notify()
 	}
-}
-
-// tailPos gives the position of the oldest byte that the receiver holds.
-func (c *Client) tailPos(cons, mask uint32) uint64 {
-	if cons == 0 && c.pos <= uint64(len(c.data)) {
-		return 0
-	}
-	return c.ring[(cons-1)&mask].end
 }
 
 func (c *Client) notify() {
