@@ -85,7 +85,6 @@ func (p *Port) close(b *Batch) {
 		a.Drop(DropFault, int(missing))
 	}
 	c := &p.counters.in
-	c.frames.Add(uint64(b.N))
 	c.bytes.Add(a.bytes)
 	c.copies.Add(a.copies)
 	if a.multicast != 0 {
@@ -101,6 +100,9 @@ func (p *Port) close(b *Batch) {
 			}
 		}
 	}
+	// Last, so that who sees a frame counted, and reads this first, finds
+	// what became of it counted too.
+	c.frames.Add(uint64(b.N))
 }
 
 func (t *Tally) dropSum() uint64 {
