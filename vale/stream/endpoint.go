@@ -131,20 +131,19 @@ func (e *Endpoint) connect(ctx context.Context, path string) {
 		pause = retryMin
 	)
 	for {
-		start := time.Now()
 		conn, err := d.DialContext(ctx, "unix", path)
 		if err == nil {
 			if s := e.begin(conn); s != nil {
 				e.end(s, s.run())
+				if s.heard {
+					pause = retryMin
+				}
 			}
 		} else if ctx.Err() == nil {
 			e.complain("stream peer is not there yet; will try again", err)
 		}
 		if errors.Is(e.LastError(), vale.ErrGone) {
 			return
-		}
-		if time.Since(start) > retryMax {
-			pause = retryMin
 		}
 		if !sleep(ctx, pause) {
 			return

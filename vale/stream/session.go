@@ -30,6 +30,7 @@ type session struct {
 	conn   net.Conn
 	client *vale.Client
 	done   chan struct{} // closed when both pumps have ended
+	heard  bool          // the peer has sent a frame; read's, until done
 
 	once sync.Once
 	err  error // why it ended, by the first to say so
@@ -112,6 +113,7 @@ func (s *session) send(b *vale.Batch, buf []byte) (rest []byte, err error) {
 		if b.N == 0 {
 			return buf, err
 		}
+		s.heard = true
 		if closed := s.client.Send(b); closed != nil {
 			return buf, closed
 		}
