@@ -23,15 +23,15 @@ func (q *Queue) publish(idx uint16) {
 	}
 	if q.cfg.Call >= 0 {
 		q.notes.Calls++
-		signal(q.cfg.Call)
+		Signal(q.cfg.Call)
 	}
 }
 
 var one = binary.NativeEndian.AppendUint64(nil, 1)
 
-// signal adds 1 to an eventfd. A full counter means that the driver has not
+// Signal adds 1 to an eventfd. A full counter means that the driver has not
 // looked yet, so the failure is of no matter.
-func signal(fd int) { unix.Write(fd, one) }
+func Signal(fd int) { unix.Write(fd, one) }
 
 // Arm asks the driver for a kick at the next available entry. It returns false
 // when entries wait already, or the queue is broken.
@@ -70,6 +70,6 @@ func (q *Queue) Call() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.running && q.cfg.Call >= 0 {
-		signal(q.cfg.Call)
+		Signal(q.cfg.Call)
 	}
 }

@@ -80,9 +80,10 @@ func (q *Queue) Deliver(b *vale.Batch, list []uint16, t *vale.Tally) bool {
 	return true
 }
 
-// unlockRx ends a delivery, a panic in it too. A fault of the queue's own
-// memory breaks the queue and is the end of the matter; another one belongs to
-// the sender and passes through. Nothing was published in either case.
+// unlockRx ends a delivery, a panic in it too. A fault of memory that is not
+// the queue's guest's is the sender's and passes through; every other panic
+// breaks this queue and is the end of the matter. Nothing was published in
+// either case.
 func (q *Queue) unlockRx(t *vale.Tally, frames int) {
 	v := recover()
 	if v == nil {
@@ -90,16 +91,18 @@ func (q *Queue) unlockRx(t *vale.Tally, frames int) {
 		return
 	}
 	fault, ok := v.(interface{ Addr() uintptr })
-	mine := ok && q.owns(fault.Addr())
-	if mine {
-		q.fail(broken("guest memory went away"))
-		t.Reset()
-		t.Drop(vale.DropFault, frames)
-	}
-	q.mu.Unlock()
-	if !mine {
+	if ok && !q.owns(fault.Addr()) {
+		q.mu.Unlock()
 		panic(v)
 	}
+	if ok {
+		q.fail(broken("guest memory went away"))
+	} else {
+		q.fail(broken("internal error: %v", v))
+	}
+	t.Reset()
+	t.Drop(vale.DropFault, frames)
+	q.mu.Unlock()
 }
 
 // putHeader writes the virtio-net header of a frame that takes n buffers.

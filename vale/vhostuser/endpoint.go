@@ -1,0 +1,184 @@
+package vhostuser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/vale-vmnet/vale-vmnet/vale"
+	"github.com/vale-vmnet/vale-vmnet/vale/poll"
+)
+
+// Kind is the link kind of this package in vale.LinkInfo.
+const Kind = "vhost-user"
+
+// MaxPairs is the number of queue pairs offered.
+const MaxPairs = 16
+
+// Options shape an Endpoint.
+type Options struct {
+	Pool *poll.Pool   // runs the guests' transmit queues
+	Log  *slog.Logger // nil: silent
+}
+
+// Endpoint is the socket of one port. It runs one session at a time, and a new
+// one whenever the front end comes back.
+type Endpoint struct {
+	port   *vale.Port
+	opts   Options
+	log    *slog.Logger
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu      sync.Mutex
+	session *session
+	last    error // why the last session ended
+}
+
+// errDeleted ends a session whose port was deleted; errClosed one whose
+// endpoint was closed; errGone one whose front end hung up.
+var (
+	errDeleted = errors.New("the port was deleted")
+	errClosed  = errors.New("the endpoint was closed")
+	errGone    = errors.New("the front end closed the connection")
+)
+
+func newEndpoint(port *vale.Port, o Options) (*Endpoint, context.Context) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Endpoint{
+		port:   port,
+		opts:   o,
+		log:    o.Log.With("port", port.Name().String(), "link", Kind),
+		cancel: cancel,
+		done:   make(chan struct{}),
+	}, ctx
+}
+
+// Serve runs an endpoint on a listening socket, which it closes in the end.
+// The front ends connect to it (QEMU's chardev with server=off).
+func Serve(l *net.UnixListener, port *vale.Port, o Options) *Endpoint {
+	e, ctx := newEndpoint(port, o)
+	go e.accept(ctx, l)
+	go func() {
+		<-ctx.Done()
+		l.Close()
+	}()
+	return e
+}
+
+// Listen makes a listening socket at path and serves it. Nothing may be at
+// path. Close unlinks it.
+func Listen(path string, port *vale.Port, o Options) (*Endpoint, error) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen for vhost-user on %s: %w", path, err)
+	}
+	return Serve(l, port, o), nil
+}
+
+// Connect runs an endpoint that connects to the front end's listening socket
+// (QEMU's chardev with server=on), again and again until Close. The socket need
+// not exist yet.
+func Connect(path string, port *vale.Port, o Options) (*Endpoint, error) {
+	e, ctx := newEndpoint(port, o)
+	go e.dial(ctx, path)
+	return e, nil
+}
+
+// Close ends the session and the endpoint, and waits until nothing of them
+// runs any more.
+func (e *Endpoint) Close() error {
+	e.cancel()
+	e.mu.Lock()
+	s := e.session
+	e.mu.Unlock()
+	if s != nil {
+		s.end(errClosed)
+	}
+	<-e.done
+	return nil
+}
+
+// LastError says why the last session ended, nil when there was none.
+func (e *Endpoint) LastError() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.last
+}
+
+// accept serves front ends that connect, each on a goroutine of its own: while
+// one has the port, the others are told so by a closed connection.
+func (e *Endpoint) accept(ctx context.Context, l *net.UnixListener) {
+	var sessions sync.WaitGroup
+	defer close(e.done)
+	defer sessions.Wait()
+	for {
+		conn, err := l.AcceptUnix()
+		if ctx.Err() != nil {
+			if err == nil {
+				conn.Close()
+			}
+			return
+		}
+		if err != nil {
+			// Out of descriptors, most likely: others may give some back.
+			e.log.Error("accept front end", "err", err)
+			pause(ctx, time.Second)
+			continue
+		}
+		sessions.Go(func() { e.run(ctx, conn) })
+	}
+}
+
+// retry is how long a connecting endpoint waits between attempts.
+const retry = 500 * time.Millisecond
+
+func (e *Endpoint) dial(ctx context.Context, path string) {
+	defer close(e.done)
+	for ctx.Err() == nil {
+		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+		if err == nil {
+			e.run(ctx, conn)
+		}
+		pause(ctx, retry)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// run plugs a connection into the port and serves it to its end.
+func (e *Endpoint) run(ctx context.Context, conn *net.UnixConn) {
+	s := newSession(e, conn)
+	if err := e.port.Attach(s.link); err != nil {
+		e.log.Warn("refuse front end", "err", err)
+		conn.Close()
+		return
+	}
+	e.mu.Lock()
+	e.session = s
+	e.mu.Unlock()
+	if ctx.Err() != nil {
+		s.end(errClosed)
+	}
+	err := s.serve()
+	e.mu.Lock()
+	e.last = err
+	if e.session == s {
+		e.session = nil
+	}
+	e.mu.Unlock()
+}
