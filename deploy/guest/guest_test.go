@@ -90,6 +90,10 @@ b{}\"" ; echo c >&2; exit 7`)
 			t.Fatalf("killed by signal: got %v, want status 137", err)
 		}
 	})
+	t.Run("orphans are collected", func(t *testing.T) {
+		run(g[0], "true & echo $! > /tmp/orphan")
+		run(g[0], "while [ -d /proc/$(cat /tmp/orphan) ]; do usleep 1000; done")
+	})
 	t.Run("large command and output", func(t *testing.T) {
 		text := strings.Repeat("0123456789abcdef", 1000)
 		want := fmt.Sprintf("%x", sha256.Sum256([]byte(text)))

@@ -2,8 +2,8 @@
 // use on the wire.
 //
 // As process 1 it mounts the kernel's file systems, loads the modules that the
-// image builder put in order, brings the links up, gives the console a shell
-// and serves requests from the host (package control).
+// image builder put in order and brings the links up; its child gives the
+// console a shell and serves requests from the host (package control).
 //
 //	guestd watch eth0              print every new (source MAC, EtherType) seen on the wire
 //	guestd send eth0 MAC COUNT     send COUNT marked 60-byte frames to MAC
@@ -37,6 +37,9 @@ func run(args []string) error {
 	switch {
 	case os.Getpid() == 1:
 		return boot()
+	case len(args) == 1 && args[0] == "serve":
+		go console()
+		return serve()
 	case len(args) == 2 && args[0] == "watch":
 		return watch(args[1])
 	case len(args) == 4 && args[0] == "send":
@@ -66,8 +69,31 @@ func boot() error {
 	if err := linksUp(); err != nil {
 		return err
 	}
-	go console()
-	return serve()
+	return reap()
+}
+
+// reap leaves the work to a child and collects what dies without a parent,
+// the duty of process 1. The two may not be one: a wait for any process would
+// take the exit statuses that the requests wait for.
+func reap() error {
+	child := exec.Command("/bin/guestd", "serve")
+	child.Stdout, child.Stderr = os.Stdout, os.Stderr
+	if err := child.Start(); err != nil {
+		return fmt.Errorf("start server: %w", err)
+	}
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, 0, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("wait for children: %w", err)
+		}
+		if pid == child.Process.Pid {
+			return fmt.Errorf("server ended: %v", status)
+		}
+	}
 }
 
 func loadModules() error {
