@@ -121,17 +121,23 @@ func (s *site) start(t *testing.T, name string, image *guest.Image, qemu ...stri
 	t.Helper()
 	vm := guest.VM{Dir: filepath.Join(s.dir, name), Name: name, Accel: image.Accel(s.ctx)}
 	argv := append([]string{"qemu-system-x86_64"}, qemu...)
-	g, err := guest.Start(vm, s.agent.Launch(append(argv, image.Args(vm)...)...))
+	return s.run(t, vm, s.agent.Launch(append(argv, image.Args(vm)...)...))
+}
+
+// run starts any command line that becomes the guest's QEMU.
+func (s *site) run(t *testing.T, vm guest.VM, argv []string) *node {
+	t.Helper()
+	g, err := guest.Start(vm, argv)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.t.Cleanup(func() {
 		if s.t.Failed() {
-			s.t.Logf("guest %s:\n%s", name, g.Logs())
+			s.t.Logf("guest %s:\n%s", vm.Name, g.Logs())
 		}
 		g.Kill()
 	})
-	return &node{Guest: g, site: s, name: name}
+	return &node{Guest: g, site: s, name: vm.Name}
 }
 
 // up waits until guests have booted and gives them their addresses.

@@ -38,7 +38,7 @@ func TestMixedCards(t *testing.T) {
 		for n, kind := range map[*node]string{a: "vhost-user", b: "vhost-user", e: "stream"} {
 			p := s.waitLink(t, "vale-1:"+n.name, "up")
 			if p.Link.Kind != kind || p.VM != n.name || !slices.Contains(p.MACs, n.mac) {
-				t.Errorf("port of guest %s (%s): got %+v", n.name, n.mac, p)
+				t.Errorf("port of guest %s (%s): link %s, vm %q, addresses %v", n.name, n.mac, p.Link.Kind, p.VM, p.MACs)
 			}
 		}
 		if b.mac != "52:54:00:aa:bb:cc" || e.mac != "52:54:00:e1:00:00" {

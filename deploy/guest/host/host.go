@@ -73,7 +73,7 @@ func StartAgent(ctx context.Context, bin, runDir, log string, args ...string) (*
 // waitReady asks for the agent's status until it gets one.
 func (a *Agent) waitReady(ctx context.Context) error {
 	for {
-		err := a.status(ctx)
+		err := Status(ctx, a.RunDir)
 		if err == nil {
 			return nil
 		}
@@ -87,12 +87,14 @@ func (a *Agent) waitReady(ctx context.Context) error {
 	}
 }
 
-func (a *Agent) status(ctx context.Context) error {
+// Status asks the agent of a runtime directory how it is; nil means that it
+// serves.
+func Status(ctx context.Context, runDir string) error {
 	transport := &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, "unix", filepath.Join(a.RunDir, "api.sock"))
+			return d.DialContext(ctx, "unix", filepath.Join(runDir, "api.sock"))
 		},
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent/v1/status", nil)

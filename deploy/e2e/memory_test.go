@@ -1,0 +1,54 @@
+package e2e
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vale-vmnet/vale-vmnet/deploy/guest"
+	"github.com/vale-vmnet/vale-vmnet/plugin/api"
+)
+
+// TestPrivateMemory starts QEMU on a port's socket without the launcher and
+// without shared memory, the most common mistake in hand-written definitions.
+// QEMU says so and goes on without a network; on the switch the port must not
+// look alive, and a guest with shared memory on the same switch must not care.
+func TestPrivateMemory(t *testing.T) {
+	s := newSite(t, 2*time.Minute)
+	image := s.image(guest.Cloud)
+	for _, name := range []string{"vale-1:good", "vale-1:other", "vale-1:bad"} {
+		if _, err := s.agent.Run(s.ctx, "port", "add", name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// raw is QEMU's command line as a person writes it for any vhost-user switch.
+	raw := func(name, mac string, memory ...string) *node {
+		vm := guest.VM{Dir: filepath.Join(s.dir, name), Name: name, Accel: image.Accel(s.ctx)}
+		argv := append([]string{"qemu-system-x86_64",
+			"-chardev", "socket,id=c0,path=" + filepath.Join(s.agent.RunDir, "vale-1:"+name+".sock") + ",reconnect=1",
+			"-netdev", "vhost-user,id=n0,chardev=c0",
+			"-device", "virtio-net-pci,netdev=n0,vectors=0,mac=" + mac}, memory...)
+		return s.run(t, vm, append(argv, image.Args(vm)...))
+	}
+	shared := []string{"-object", "memory-backend-memfd,id=m0,size=256M,share=on", "-machine", "memory-backend=m0"}
+	good := raw("good", "52:54:00:00:00:01", shared...)
+	other := raw("other", "52:54:00:00:00:02", shared...)
+	bad := raw("bad", "52:54:00:00:00:03")
+	s.up(t, map[*node]string{good: "10.3.0.1", other: "10.3.0.2", bad: "10.3.0.3"})
+
+	if log := bad.Logs(); !strings.Contains(log, "share=on") {
+		t.Errorf("QEMU did not complain about private memory:\n%s", log)
+	}
+	if _, err := bad.Run(s.ctx, "ping -c 1 -W 1 10.3.0.1"); err == nil {
+		t.Error("a guest with private memory reaches another: the test does not test what it should")
+	}
+	p, err := s.port("vale-1:bad")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Link.State == api.StateUp {
+		t.Errorf("link of a guest with private memory is %s", p.Link.State)
+	}
+	good.reaches(t, "10.3.0.2")
+}
