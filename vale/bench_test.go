@@ -5,11 +5,14 @@ import (
 	"testing"
 
 	"github.com/vale-vmnet/vale-vmnet/vale/frame"
+	"github.com/vale-vmnet/vale-vmnet/vale/mactab"
 )
 
 // wire is a set of frames of one size in buffers of 2 KiB, as a guest has
 // them.
 type wire [][]byte
+
+var sizes = []int{64, 512, 1500}
 
 func newWire(n, size int, dst, src func(i int) uint64) wire {
 	buf := make([]byte, n*2048)
@@ -33,32 +36,54 @@ func putMAC(b []byte, m uint64) {
 // station is a unicast MAC, low byte first.
 func station(i int) uint64 { return uint64(0x02) | uint64(i+1)<<8 }
 
-func (w wire) fill(b *Batch, from int) {
-	b.Reset()
-	for i := range 256 {
-		b.Add(frame.VnetHdr{}, w[(from+i)%len(w)])
+// burst is how many frames a sender gives to the switch at once.
+const burst = 256
+
+// batches wraps the frames once, as they lie in a sender's ring.
+func (w wire) batches() (all []*Batch) {
+	for i := 0; i < len(w); i += burst {
+		b := NewBatch()
+		for _, f := range w[i : i+burst] {
+			b.Add(frame.VnetHdr{}, f)
+		}
+		all = append(all, b)
 	}
+	return all
 }
 
-// BenchmarkCopy is the yardstick: the frames copied one by one into a ring of
-// the same size, and nothing else.
-func BenchmarkCopy(b *testing.B) {
-	for _, size := range []int{64, 512, 1500} {
+// The yardsticks move the same frames from the same buffers into a ring of
+// 1024 slots of 2 KiB, netmap's geometry: copying and nothing else; and
+// copying after the least that a switch must do, a look-up of the destination
+// in a MAC table.
+
+func BenchmarkCopy(b *testing.B) { benchCopy(b, false) }
+
+func BenchmarkCopyLookup(b *testing.B) { benchCopy(b, true) }
+
+func benchCopy(b *testing.B, lookup bool) {
+	for _, size := range sizes {
 		b.Run(fmt.Sprintf("size=%d", size), func(b *testing.B) {
-			w := newWire(1024, size, station, station)
+			w := newWire(1024, size, func(int) uint64 { return station(1) }, func(int) uint64 { return station(0) })
 			ring := make([]byte, 1024*2048)
-			step := (size + 63) &^ 63
-			off, k := 0, 0
+			table := mactab.New(mactab.Config{})
+			key := mactab.Key(mactab.MAC(station(1)), 0)
+			table.Learn(key, 1, 0)
 			b.SetBytes(int64(size))
+			k, hits := 0, 0
 			for b.Loop() {
-				if off+step > len(ring) {
-					off = 0
+				f := w[k&1023]
+				if lookup {
+					if _, ok := table.Lookup(mactab.Key(mactab.FromBytes(f), 0), 0); ok {
+						hits++
+					}
 				}
-				copy(ring[off:], w[k])
-				off += step
-				k = (k + 1) & 1023
+				copy(ring[k&1023*2048:], f)
+				k++
 			}
-			reportRate(b, b.N)
+			if lookup && hits != k {
+				b.Fatalf("%d of %d destinations found", hits, k)
+			}
+			reportRate(b, k)
 		})
 	}
 }
@@ -105,32 +130,123 @@ func drain(cs []client) {
 	}
 }
 
-// BenchmarkUnicast sends from one port to another on switches of many ports.
-func BenchmarkUnicast(b *testing.B) {
-	for _, size := range []int{64, 512, 1500} {
-		for _, ports := range []int{2, 16, 128, 1024} {
-			if size != 64 && ports != 2 {
-				continue
+// send has c send frames in bursts, one iteration a frame, and calls received
+// for each burst. It returns how many frames went out.
+func (c client) send(b *testing.B, w wire, received func()) int {
+	k, all := 0, w.batches()
+	for b.Loop() {
+		if k++; k%burst == 0 {
+			if err := c.Send(all[k/burst%len(all)]); err != nil {
+				b.Fatal(err)
 			}
-			b.Run(fmt.Sprintf("size=%d/ports=%d", size, ports), func(b *testing.B) {
-				_, cs := benchClients(b, ports)
-				w := newWire(1024, size, func(int) uint64 { return station(1) }, func(int) uint64 { return station(0) })
-				b.SetBytes(int64(size))
-				var got [256]Frame
-				k, n := 0, 0
-				for b.Loop() {
-					// One iteration is a frame; 256 go at once.
-					if k++; k%256 == 0 {
-						w.fill(cs[0].b, k)
-						cs[0].Send(cs[0].b)
-						n += cs[1].TryRecv(got[:])
-					}
-				}
-				if n < k-512 {
-					b.Fatalf("received %d of %d", n, k)
-				}
-				reportRate(b, n)
-			})
+			received()
 		}
 	}
+	return k / burst * burst
+}
+
+// toward makes frames from station 0 to the stations that to picks.
+func toward(size int, to func(i int) int) wire {
+	return newWire(1024, size, func(i int) uint64 { return station(to(i)) }, func(int) uint64 { return station(0) })
+}
+
+func unicast(b *testing.B, size, ports int) {
+	_, cs := benchClients(b, ports)
+	var got [burst]Frame
+	n := 0
+	sent := cs[0].send(b, toward(size, func(int) int { return 1 }), func() { n += cs[1].TryRecv(got[:]) })
+	if n != sent {
+		b.Fatalf("received %d of %d", n, sent)
+	}
+	reportRate(b, n)
+}
+
+// BenchmarkUnicast sends from one port to another.
+func BenchmarkUnicast(b *testing.B) {
+	for _, size := range sizes {
+		b.Run(fmt.Sprintf("size=%d", size), func(b *testing.B) { unicast(b, size, 2) })
+	}
+}
+
+// BenchmarkPorts does so on switches of many ports.
+func BenchmarkPorts(b *testing.B) {
+	for _, ports := range []int{2, 16, 128, 1024} {
+		b.Run(fmt.Sprintf("ports=%d", ports), func(b *testing.B) { unicast(b, 64, ports) })
+	}
+}
+
+// BenchmarkFanout sends each batch to many receivers in turn.
+func BenchmarkFanout(b *testing.B) {
+	for _, ports := range []int{2, 8, 64} {
+		b.Run(fmt.Sprintf("receivers=%d", ports), func(b *testing.B) {
+			_, cs := benchClients(b, ports+1)
+			var got [burst]Frame
+			n := 0
+			sent := cs[0].send(b, toward(64, func(i int) int { return 1 + i%ports }), func() {
+				for _, c := range cs[1:] {
+					n += c.TryRecv(got[:])
+				}
+			})
+			if n != sent {
+				b.Fatalf("received %d of %d", n, sent)
+			}
+			reportRate(b, n)
+		})
+	}
+}
+
+// BenchmarkFlood sends broadcasts to 16 other ports; the rate counts copies.
+func BenchmarkFlood(b *testing.B) {
+	_, cs := benchClients(b, 17)
+	w := newWire(1024, 64, func(int) uint64 { return 1<<48 - 1 }, func(int) uint64 { return station(0) })
+	var got [burst]Frame
+	n := 0
+	sent := cs[0].send(b, w, func() {
+		for _, c := range cs[1:] {
+			n += c.TryRecv(got[:])
+		}
+	})
+	if n != 16*sent {
+		b.Fatalf("received %d copies of %d frames", n, sent)
+	}
+	reportRate(b, n)
+}
+
+// BenchmarkMACs sends to 16k stations behind one port, each frame to another.
+func BenchmarkMACs(b *testing.B) {
+	const stations = 16384
+	f := New(Config{MACs: stations + 16, MACsPerPort: stations})
+	defer f.Close()
+	var cs []client
+	for _, name := range []string{"a", "b"} {
+		p, _, err := f.Open(Name{"vale-1", name})
+		if err != nil {
+			b.Fatal(err)
+		}
+		c, err := p.Connect(ClientConfig{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		cs = append(cs, client{c, NewBatch()})
+	}
+	for i := range stations {
+		cs[1].b.Reset()
+		cs[1].b.Add(frame.VnetHdr{}, newWire(1, 64, func(int) uint64 { return station(0) }, func(int) uint64 { return station(i + 1) })[0])
+		if err := cs[1].Send(cs[1].b); err != nil {
+			b.Fatal(err)
+		}
+	}
+	drain(cs)
+	if n := cs[1].Port().sw.FDBStats().Live; n != stations {
+		b.Fatalf("learned %d stations", n)
+	}
+	// As many buffers as stations, so that each frame asks for another one.
+	w := newWire(stations, 64, func(i int) uint64 { return station(1 + i*7919%stations) }, func(int) uint64 { return station(0) })
+	var got [burst]Frame
+	n := 0
+	sent := cs[0].send(b, w, func() { n += cs[1].TryRecv(got[:]) })
+	if n != sent {
+		b.Fatalf("received %d of %d", n, sent)
+	}
+	reportRate(b, n)
 }

@@ -144,12 +144,18 @@ func (p *Port) classify(b *Batch, v *view, st *portState) (first uint16, uniform
 	for i := range frames {
 		f := &frames[i]
 		bytes += uint64(f.Len)
-		dst, src, ok := b.macs(f)
-		if !ok {
-			a.Drop(DropRunt, 1)
-			target[i] = markDrop
-			differ |= markDrop ^ target[0]
-			continue
+		var dst, src mactab.MAC
+		if d := f.Data; len(d) >= frame.HeaderLen {
+			dst = mactab.MAC(binary.LittleEndian.Uint64(d) & macMask)
+			src = mactab.MAC(binary.LittleEndian.Uint64(d[6:]) & macMask)
+		} else {
+			var ok bool
+			if dst, src, ok = b.macs(f); !ok {
+				a.Drop(DropRunt, 1)
+				target[i] = markDrop
+				differ |= markDrop ^ target[0]
+				continue
+			}
 		}
 		wire := f.Len
 		if !f.Hdr.Plain() {
@@ -191,17 +197,8 @@ func (p *Port) classify(b *Batch, v *view, st *portState) (first uint16, uniform
 	return target[0], differ == 0
 }
 
-// macs reads the two addresses, each once.
+// macs reads the addresses of a frame whose first piece is short.
 func (b *Batch) macs(f *Frame) (dst, src mactab.MAC, ok bool) {
-	d := f.Data
-	if len(d) < frame.HeaderLen {
-		return b.macsSlow(f)
-	}
-	return mactab.MAC(binary.LittleEndian.Uint64(d) & macMask), mactab.MAC(binary.LittleEndian.Uint64(d[6:]) & macMask), true
-}
-
-// macsSlow reads the addresses of a frame whose first piece is short.
-func (b *Batch) macsSlow(f *Frame) (dst, src mactab.MAC, ok bool) {
 	var h [frame.HeaderLen]byte
 	if b.Copy(h[:], f, 0) < len(h) {
 		return 0, 0, false
