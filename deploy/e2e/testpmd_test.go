@@ -5,16 +5,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/vale-vmnet/vale-vmnet/deploy/bench/dpdk"
 	"github.com/vale-vmnet/vale-vmnet/deploy/guest"
 	"github.com/vale-vmnet/vale-vmnet/deploy/guest/host"
+	"github.com/vale-vmnet/vale-vmnet/plugin/api"
 )
 
 // TestForeignFrontEnd lets DPDK's virtio-user, a vhost-user front end that
@@ -90,6 +94,7 @@ func newWire(ctx context.Context, t *testing.T) *wire {
 		}
 		agent.Kill()
 	})
+	w := &wire{T: t, ctx: ctx, agent: agent}
 	macs := [2]net.HardwareAddr{{2, 0, 0, 0, 0, 0xa}, {2, 0, 0, 0, 0, 0xb}}
 	// 4 KiB pages need no privilege and no reserved memory. Both threads may use every CPU.
 	eal := dpdk.EAL{
@@ -97,14 +102,12 @@ func newWire(ctx context.Context, t *testing.T) *wire {
 		MemoryMB: 128, NoHuge: true, Prefix: filepath.Base(dir),
 	}
 	for i, port := range wirePorts {
-		if _, err := agent.Run(ctx, "port", "add", port); err != nil {
-			t.Fatal(err)
-		}
+		w.call(http.MethodPut, port, new(api.Port))
 		eal.Vdevs = append(eal.Vdevs, dpdk.VirtioUser{
 			Socket: filepath.Join(agent.RunDir, port+".sock"), QueueSize: 256, MAC: macs[i],
 		}.Vdev(i))
 	}
-	pmd, err := dpdk.StartTestpmd(ctx, eal, "--total-num-mbufs=8192",
+	w.pmd, err = dpdk.StartTestpmd(ctx, eal, "--total-num-mbufs=8192",
 		"--eth-peer=0,"+macs[1].String(), "--eth-peer=1,"+macs[0].String())
 	if errors.Is(err, dpdk.ErrNoTestpmd) {
 		missing(t, err)
@@ -114,11 +117,11 @@ func newWire(ctx context.Context, t *testing.T) *wire {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("testpmd:\n%s", pmd.Log())
+			t.Logf("testpmd:\n%s", w.pmd.Log())
 		}
-		pmd.Close()
+		w.pmd.Close()
 	})
-	return &wire{T: t, ctx: ctx, agent: agent, pmd: pmd}
+	return w
 }
 
 // in gives the same wire to a subtest.
@@ -194,28 +197,52 @@ func (w *wire) settle() (dropped [2]uint64) {
 }
 
 // counters reads a port's account from the agent: frames that its link sent,
-// frames delivered to it, and frames it sent that were dropped.
+// frames delivered to it, and frames it sent that were dropped. With two ports
+// and no multicast a frame is one copy, so the account must add up in itself.
 func (w *wire) counters(port string) (in, out, dropped uint64) {
 	w.Helper()
-	text, err := w.agent.Run(w.ctx, "port", "show", port, "--json")
+	var p api.Port
+	w.call(http.MethodGet, port, &p)
+	c := p.Counters
+	if c.In.Copies != c.In.Delivered+c.In.Dropped || c.In.Copies != c.In.Frames {
+		w.Fatalf("account of %s does not add up: %+v", port, c)
+	}
+	var byReason uint64
+	for _, n := range c.In.Drops {
+		byReason += n
+	}
+	if byReason != c.In.Dropped {
+		w.Fatalf("account of %s: drops by reason make %d: %+v", port, byReason, c)
+	}
+	return c.In.Frames, c.Out.Frames, c.In.Dropped
+}
+
+// call asks the agent for a port, or to make it.
+func (w *wire) call(method, port string, answer any) {
+	w.Helper()
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(w.agent.RunDir, "api.sock"))
+		},
+	}
+	req, err := http.NewRequestWithContext(w.ctx, method, "http://agent"+api.Prefix+"/ports/"+port, strings.NewReader("{}"))
 	if err != nil {
 		w.Fatal(err)
 	}
-	var p struct {
-		Counters struct {
-			InFrames  *uint64           `json:"in_frames"`
-			OutFrames *uint64           `json:"out_frames"`
-			InDrops   map[string]uint64 `json:"in_drops"`
-		} `json:"counters"`
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		w.Fatal(err)
 	}
-	if err := json.Unmarshal([]byte(text), &p); err != nil {
-		w.Fatalf("read port show --json: %v: %s", err, text)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.Fatal(err)
 	}
-	if p.Counters.InFrames == nil || p.Counters.OutFrames == nil {
-		w.Fatalf("port show --json has no frame counters: %s", text)
+	if resp.StatusCode/100 != 2 {
+		w.Fatalf("%s %s: %s: %s", method, req.URL.Path, resp.Status, text)
 	}
-	for _, n := range p.Counters.InDrops {
-		dropped += n
+	if err := json.Unmarshal(text, answer); err != nil {
+		w.Fatalf("%s %s: %v: %s", method, req.URL.Path, err, text)
 	}
-	return *p.Counters.InFrames, *p.Counters.OutFrames, dropped
 }
