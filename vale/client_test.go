@@ -1,0 +1,110 @@
+package vale_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/vale-vmnet/vale-vmnet/vale"
+)
+
+// TestClientRing compares a client's ring with a queue: what the counters say
+// was delivered comes out, whole and in order, however sends, receives and the
+// sizes of frames and ring fall.
+func TestClientRing(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		h := newHost(t, vale.Config{})
+		defer func() {
+			for _, s := range h.Switches() {
+				for _, p := range s.Ports() {
+					h.Delete(p)
+				}
+			}
+		}()
+		slots := 1 << rapid.IntRange(0, 6).Draw(rt, "slots")
+		size := 1 << rapid.IntRange(6, 14).Draw(rt, "bytes")
+		a := h.connectWith("vale-1:a", vale.ClientConfig{Slots: 1, Bytes: 64})
+		b := h.connectWith("vale-1:b", vale.ClientConfig{Slots: slots, Bytes: size})
+		var queue [][]byte // delivered, not received
+		held := 0          // frames of the last receive: still in the ring
+		seq := uint32(0)
+		rt.Repeat(map[string]func(*rapid.T){
+			"send": func(rt *rapid.T) {
+				n := rapid.IntRange(1, 20).Draw(rt, "frames")
+				for range n {
+					seq++
+					f := eth(everybody, 1, rapid.IntRange(14, 2*size).Draw(rt, "size"), seq)
+					before := b.Port().Counters()
+					h.send(a, f)
+					after := b.Port().Counters()
+					full := after.OutDrops[vale.DropRingFull] - before.OutDrops[vale.DropRingFull]
+					nofit := after.OutDrops[vale.DropNoFit] - before.OutDrops[vale.DropNoFit]
+					switch {
+					case after.OutFrames > before.OutFrames:
+						if len(f) > size || len(queue)+held >= slots {
+							rt.Fatalf("a frame of %d bytes was delivered to a ring of %d, with %d of %d slots in use", len(f), size, len(queue)+held, slots)
+						}
+						queue = append(queue, f)
+					case nofit == 1 && len(f) > size:
+					case full == 1 && len(queue)+held > 0:
+					default:
+						rt.Fatalf("a frame of %d bytes to a ring of %d bytes with %d of %d slots in use was lost: %v", len(f), size, len(queue)+held, slots, after.OutDrops)
+					}
+				}
+			},
+			"receive": func(rt *rapid.T) {
+				got := make([]vale.Frame, rapid.IntRange(1, 2*slots).Draw(rt, "room"))
+				held = b.TryRecv(got)
+				if want := min(len(got), len(queue)); held != want {
+					rt.Fatalf("received %d frames, want %d", held, want)
+				}
+				for i, f := range got[:held] {
+					if !bytes.Equal(f.Data, queue[i]) || int(f.Len) != len(f.Data) {
+						rt.Fatalf("frame %d is %x, want %x", i, head(f.Data), head(queue[i]))
+					}
+				}
+				queue = queue[held:]
+			},
+		})
+	})
+}
+
+func TestRecvContext(t *testing.T) {
+	h := newHost(t, vale.Config{})
+	a, b := h.connect("vale-1:a"), h.connect("vale-1:b")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var got [4]vale.Frame
+	if _, err := b.Recv(ctx, got[:]); !errors.Is(err, context.Canceled) {
+		t.Errorf("receive with an ended context: %v", err)
+	}
+	if n, err := b.Recv(t.Context(), nil); n != 0 || err != nil {
+		t.Errorf("receive into nothing: %d, %v", n, err)
+	}
+	// Each frame must wake a receiver that has gone to sleep.
+	answers := make(chan error)
+	go func() {
+		for range 500 {
+			if _, err := b.Recv(t.Context(), got[:1]); err != nil {
+				answers <- err
+				return
+			}
+			answers <- nil
+		}
+	}()
+	for range 500 {
+		h.send(a, eth(everybody, 1, 60, 0))
+		select {
+		case err := <-answers:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("a waiting receiver was not woken")
+		}
+	}
+}
