@@ -113,15 +113,16 @@ func (c *Client) Deliver(b *Batch, list []uint16, t *Tally) {
 		n     = 0
 		bytes = 0
 	)
-	// The slot last given back says where the receiver's bytes begin; pos
-	// may not pass that. When the slot is in use again the ring is full.
-	limit := size + c.ring[(cons-1)&mask].end
+	// The slot last given back says where the receiver's bytes begin. (Only
+	// in a full ring is that slot in use again.)
+	tail := &c.ring[(cons-1)&mask].end
 	if cons == prod {
 		// An empty ring begins anew at its start: a long frame fits there
 		// that would fit neither before the end nor after it.
 		pos = (pos + size - 1) &^ (size - 1)
-		limit = size + pos
+		*tail = pos
 	}
+	limit := *tail + size // pos may not pass this
 	for _, i := range list {
 		f := &b.Frames[i&(MaxBatch-1)]
 		need := (uint64(f.Len) + 63) &^ 63
