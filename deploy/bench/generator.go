@@ -81,7 +81,8 @@ type measure struct {
 	QueueSize int
 	Seconds   float64
 	Both      bool
-	Spread    bool
+	Spread    bool // see the flags of the same name
+	Touch     bool
 	Count     uint64
 	Window    int
 }
@@ -165,6 +166,9 @@ func (m measure) args() []string {
 	}
 	if m.Spread {
 		args = append(args, "--spread")
+	}
+	if m.Touch {
+		args = append(args, "--touch")
 	}
 	return args
 }

@@ -39,7 +39,7 @@ type options struct {
 	targets             []string
 	out                 string
 	switchCore, genCore int
-	spread, both        bool
+	spread, touch, both bool
 	agent               string
 }
 
@@ -77,6 +77,7 @@ func parseFlags(args []string) (options, error) {
 	fs.IntVar(&o.switchCore, "switch-core", 0, "CPU of the switch")
 	fs.IntVar(&o.genCore, "gen-core", 1, "CPU of the generator")
 	fs.BoolVar(&o.spread, "spread", false, "use all frame buffers in turn, so that frames are not in the core's cache")
+	fs.BoolVar(&o.touch, "touch", false, "write and read every cache line of every frame in the generator, as guests do")
 	fs.BoolVar(&o.both, "both", false, "send both ways at once; rates are the sum")
 	fs.StringVar(&o.agent, "agent", "", "vale-vmnet program to measure (default: built from this tree)")
 	if err := fs.Parse(args); err != nil {
@@ -247,12 +248,12 @@ func (o options) measures(t target, round int) []measure {
 		all = append(all, measure{Mode: "count", Size: 512, QueueSize: ringSize, Both: true, Count: 200_000, Window: 128})
 	}
 	for _, size := range o.sizes {
-		all = append(all, measure{Mode: "throughput", Size: size, QueueSize: ringSize, Seconds: o.seconds, Both: o.both, Spread: o.spread})
+		all = append(all, measure{Mode: "throughput", Size: size, QueueSize: ringSize, Seconds: o.seconds, Both: o.both, Spread: o.spread, Touch: o.touch})
 	}
 	all = append(all, measure{Mode: "latency", Size: 64, QueueSize: ringSize, Seconds: min(o.seconds, 1)})
 	if t.name() == "vale" {
 		for _, size := range o.sizes {
-			all = append(all, measure{Mode: "throughput", Size: size, QueueSize: 1024, Seconds: o.seconds, Both: o.both, Spread: o.spread})
+			all = append(all, measure{Mode: "throughput", Size: size, QueueSize: 1024, Seconds: o.seconds, Both: o.both, Spread: o.spread, Touch: o.touch})
 		}
 	}
 	return all
