@@ -118,11 +118,15 @@ func (p *Port) SetLinkState(l Link, s LinkState) {
 	if p.link != l || p.state == s {
 		return
 	}
+	lost := p.state.Ready && !s.Ready
 	if p.state.Ready != s.Ready {
 		p.since = time.Now()
 	}
 	p.state = s
 	p.publish()
+	if lost {
+		p.sw.macs.FlushPort(p.id, false)
+	}
 }
 
 // SetUp brings the port up or down. A port that is down neither sends nor
