@@ -214,5 +214,9 @@ func (e *Endpoint) end(s *session, reason error) {
 		e.session = nil
 	}
 	e.mu.Unlock()
+	var bug *panicError
+	if errors.As(reason, &bug) {
+		e.log.Error("stream link broke; please report this", "err", bug, "stack", string(bug.stack))
+	}
 	e.log.Info("stream peer disconnected", "peer", s.client.Info().Peer, "reason", reason)
 }

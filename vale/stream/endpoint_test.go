@@ -278,6 +278,39 @@ func TestDeletedPort(t *testing.T) {
 	}
 }
 
+// broken is a link with a bug.
+type broken struct{}
+
+func (broken) Deliver(*vale.Batch, []uint16, *vale.Tally) { panic("a bug") }
+func (broken) Info() vale.LinkInfo                        { return vale.LinkInfo{Kind: "broken"} }
+func (broken) Close() error                               { return nil }
+
+// TestForwardingPanics: a bug met by one peer's frames ends its session only.
+func TestForwardingPanics(t *testing.T) {
+	f := vale.New(vale.Config{})
+	defer f.Close()
+	port, path := openPort(t, f, "vale-1:a"), socketPath(t)
+	e := listen(t, path, port)
+	defer e.Close()
+	other := openPort(t, f, "vale-1:b")
+	if err := other.Attach(broken{}); err != nil {
+		t.Fatal(err)
+	}
+	other.SetLinkState(broken{}, vale.LinkState{Ready: true})
+	p := dial(t, path)
+	if err := p.Send(make([]byte, 60)); err != nil {
+		t.Fatal(err)
+	}
+	p.closedBy(t)
+	until(t, "the session has ended", func() bool { return e.LastError() != nil })
+	if err := e.LastError(); !strings.Contains(err.Error(), "panicked: a bug") {
+		t.Errorf("the session ended for %v", err)
+	}
+	other.Detach(broken{})
+	dial(t, path)
+	until(t, "the next peer is served", ready(port))
+}
+
 // TestStuckPeer fills up a peer that does not read, and then closes under it.
 func TestStuckPeer(t *testing.T) {
 	f := vale.New(vale.Config{})

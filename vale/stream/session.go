@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -57,11 +58,30 @@ func (s *session) run() error {
 	writer := make(chan struct{})
 	go func() {
 		defer close(writer)
-		s.stop(s.write())
+		s.stop(guard(s.write))
 	}()
-	s.stop(s.read())
+	s.stop(guard(s.read))
 	<-writer
 	return s.err
+}
+
+// panicError is a bug that a peer's frames have met.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("forwarding panicked: %v", e.value) }
+
+// guard runs a pump. Forwarding runs other links' code on this peer's
+// goroutine; if that breaks it costs this peer its link, not all guests theirs.
+func guard(pump func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{v, debug.Stack()}
+		}
+	}()
+	return pump()
 }
 
 // stop ends both pumps. The port is free for the next peer when it returns.
