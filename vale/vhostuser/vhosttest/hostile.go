@@ -87,3 +87,10 @@ func (g *Guest) Truncate(i int, size int64) error {
 	}
 	return nil
 }
+
+// CallFD and KickFD are the ring's eventfds, for a front end that plays with
+// them.
+func (r *Ring) CallFD() int { return r.call }
+
+// KickFD is the eventfd that the driver writes.
+func (r *Ring) KickFD() int { return r.kick }
