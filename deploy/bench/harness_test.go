@@ -3,11 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/vale-vmnet/vale-vmnet/configs"
 	"github.com/vale-vmnet/vale-vmnet/deploy/bench/dpdk"
 )
 
@@ -99,6 +103,21 @@ func TestGeneratorThroughTestpmd(t *testing.T) {
 	}
 	if res.Samples == 0 || res.P50 <= 0 || res.P99 < res.P50 || res.Lost != 0 {
 		t.Errorf("latency does not add up: %+v", res)
+	}
+}
+
+// The agent must understand the configuration that it is measured with.
+func TestAgentConfig(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "vale-vmnet.yaml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, agentConfig, 3), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := configs.Load(configs.Source{File: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Workers != 1 || !slices.Equal(c.CPUs, []int{3}) || len(c.Ports) != 2 {
+		t.Errorf("configuration %+v, want one worker on CPU 3 and two ports", c)
 	}
 }
 
