@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/vale-vmnet/vale-vmnet/plugin/api"
 )
@@ -104,4 +105,21 @@ func IsCode(err error, code api.Code) bool {
 func get[T any](ctx context.Context, c *Client, path string) (v T, err error) {
 	_, err = c.do(ctx, http.MethodGet, path, nil, &v)
 	return v, err
+}
+
+// WaitStatus is Status that gives an agent time to start.
+func (c *Client) WaitStatus(ctx context.Context, limit time.Duration) (api.Status, error) {
+	deadline := time.Now().Add(limit)
+	for {
+		s, err := c.Status(ctx)
+		var unreachable *UnreachableError
+		if err == nil || !errors.As(err, &unreachable) || time.Now().After(deadline) {
+			return s, err
+		}
+		select {
+		case <-ctx.Done():
+			return s, ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
