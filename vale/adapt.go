@@ -59,6 +59,12 @@ func (b *Batch) split(r *adapter, f *Frame, st *portState) {
 		b.tally.Drop(DropBadOffload, 1)
 		return
 	}
+	// So may its headers have grown: the first segment is the longest.
+	first := Frame{Data: r.segments[0].Hdr, Len: uint32(len(r.segments[0].Hdr) + len(r.segments[0].Payload))}
+	if first.Len > st.maxLen && b.overMTU(&first, first.Len, st.maxLen) {
+		b.tally.Drop(DropTooLong, 1)
+		return
+	}
 	r.used += n
 	b.acct.copies += uint64(len(r.segments) - 1)
 	for i := range r.segments {
