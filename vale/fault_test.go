@@ -2,7 +2,10 @@ package vale_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -111,6 +114,67 @@ func TestMemoryFault(t *testing.T) {
 			h.balanced()
 		})
 	}
+}
+
+// TestMemoryRewritten has a guest rewrite its frames all the while they are
+// forwarded: headers that were checked no longer hold when the frame is taken
+// apart. Whatever comes out, it is within bounds and accounted for.
+func TestMemoryRewritten(t *testing.T) {
+	h := newHost(t, vale.Config{})
+	a, plain := h.connect("vale-1:a"), h.connect("vale-1:plain")
+	tso := h.connectWith("vale-1:tso", vale.ClientConfig{Offloads: frame.Csum | frame.TSO4})
+	for _, c := range []*vale.Client{a, plain, tso} {
+		if err := c.Port().SetMTU(1500); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const frames, room = 8, 8192
+	mem, _ := guestMemory(t, frames*room/os.Getpagesize())
+	var stop atomic.Bool
+	var guest sync.WaitGroup
+	guest.Go(func() {
+		rnd := rand.New(rand.NewPCG(1, 1))
+		_, good := tcp(everybody, 1, 5000)
+		for !stop.Load() {
+			f := mem[rnd.IntN(frames)*room:]
+			f[rnd.IntN(60)] = byte(rnd.Uint32())
+			copy(mem[rnd.IntN(frames)*room:], good[:60])
+		}
+	})
+	hdr, good := tcp(everybody, 1, 5000)
+	fill := func() {
+		for i := range frames {
+			copy(mem[i*room:], good)
+		}
+	}
+	forward := func() {
+		h.batch.Reset()
+		for i := range frames {
+			f := mem[i*room:]
+			h.batch.AddPieces(hdr, [][]byte{f[:50], f[50:len(good)]})
+		}
+		if err := a.Send(h.batch); err != nil {
+			t.Error(err)
+		}
+	}
+	fill()
+	for range 500 {
+		forward()
+		for _, f := range received(plain) {
+			if len(f) < 14 || len(f) > 1522 { // two VLAN tags come on top of the MTU
+				t.Errorf("a segment has %d bytes", len(f))
+			}
+		}
+		received(tso)
+	}
+	stop.Store(true)
+	guest.Wait()
+	fill()
+	forward()
+	if n := len(received(plain)); n != 4*frames {
+		t.Errorf("with the guest at rest %d segments arrived, want %d", n, 4*frames)
+	}
+	h.balanced()
 }
 
 // ExampleReason shows how drops are read.
