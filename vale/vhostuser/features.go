@@ -13,7 +13,7 @@ const offered = vp.NetFCsum | vp.NetFGuestCsum |
 	vp.NetFGuestTSO4 | vp.NetFGuestTSO6 | vp.NetFGuestECN | vp.NetFGuestUFO |
 	vp.NetFMrgRxbuf | vp.NetFStatus | vp.NetFMTU | vp.NetFMQ |
 	vp.NetFCtrlVQ | vp.NetFCtrlRX | vp.NetFGuestAnnounce |
-	vp.FAnyLayout | vp.FRingIndirectDesc | vp.FRingEventIdx | vp.FVersion1 |
+	vp.FAnyLayout | vp.FRingIndirectDesc | vp.FRingEventIdx | vp.FVersion1 | vp.FInOrder |
 	vp.FProtocolFeatures
 
 // offeredProtocol are the protocol features.
