@@ -160,11 +160,40 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
+// patience is how long a front end that comes back waits for its last session
+// to be cleaned up, before the port counts as taken by somebody else.
+const patience = 500 * time.Millisecond
+
+// lastGoes waits for the end of the endpoint's session, and says whether it is
+// worth while to try the port again.
+func (e *Endpoint) lastGoes(ctx context.Context) bool {
+	e.mu.Lock()
+	s := e.session
+	e.mu.Unlock()
+	if s == nil {
+		return true
+	}
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case <-s.done:
+		return true
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
 // run plugs a connection into the port and serves it to its end.
 func (e *Endpoint) run(ctx context.Context, conn *net.UnixConn) {
 	s := newSession(e, conn)
-	if err := e.port.Attach(s.link); err != nil {
-		e.log.Warn("refuse front end", "err", err)
+	defer close(s.done)
+	err := e.port.Attach(s.link)
+	if errors.Is(err, vale.ErrBusy) && e.lastGoes(ctx) {
+		err = e.port.Attach(s.link)
+	}
+	if err != nil {
+		e.log.Warn("refuse front end", "peer", s.peer, "err", err)
 		conn.Close()
 		return
 	}
@@ -174,7 +203,7 @@ func (e *Endpoint) run(ctx context.Context, conn *net.UnixConn) {
 	if ctx.Err() != nil {
 		s.end(errClosed)
 	}
-	err := s.serve()
+	err = s.serve()
 	e.mu.Lock()
 	e.last = err
 	if e.session == s {

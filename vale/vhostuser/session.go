@@ -29,6 +29,7 @@ type session struct {
 	log  *slog.Logger
 	conn *vp.Conn
 	link *link
+	done chan struct{} // closed when nothing of the session is left
 
 	features vp.Features
 	protocol vp.ProtocolFeatures
@@ -43,7 +44,7 @@ type session struct {
 }
 
 func newSession(e *Endpoint, sock *net.UnixConn) *session {
-	s := &session{port: e.port, pool: e.opts.Pool, log: e.log, conn: vp.NewConn(sock)}
+	s := &session{port: e.port, pool: e.opts.Pool, log: e.log, conn: vp.NewConn(sock), done: make(chan struct{})}
 	s.link = &link{s: s}
 	for i := range s.rings {
 		r := newVring()
