@@ -4,7 +4,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -27,9 +26,6 @@ file in the source tree, configs/vale-vmnet.yaml, explains every key.`,
 			if err != nil {
 				return err
 			}
-			// Sockets are closed to others until they have their
-			// permissions.
-			syscall.Umask(0o077)
 			a, err := agent.New(cfg, newLog(cfg.Log, c.err))
 			if err != nil {
 				return err

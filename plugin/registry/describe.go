@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/vale-vmnet/vale-vmnet/plugin/api"
 	"github.com/vale-vmnet/vale-vmnet/vale"
@@ -73,7 +74,7 @@ func (r *Registry) describe(p *port, stations map[string][]string) api.Port {
 		MTU:      st.MTU,
 		MACs:     []string{},
 		Sockets:  api.Sockets{VhostUser: p.socket, Mode: p.mode, Stream: r.cfg.Dir.Stream(name)},
-		Link:     describeLink(st),
+		Link:     describeLink(st, p.opened),
 		Counters: describeCounters(st.Counters),
 	}
 	if p.mode == api.ModeServer {
@@ -106,8 +107,11 @@ func (r *Registry) describe(p *port, stations map[string][]string) api.Port {
 	return out
 }
 
-func describeLink(st vale.PortStatus) api.Link {
+func describeLink(st vale.PortStatus, opened time.Time) api.Link {
 	l := api.Link{State: api.StateDown, Since: st.Since.UTC()}
+	if st.Since.IsZero() {
+		l.Since = opened.UTC()
+	}
 	if i := st.Link; i != nil {
 		l.Kind, l.Peer, l.PID, l.Queues, l.Features, l.Details = i.Kind, i.Peer, i.PID, i.Queues, i.Features, i.Details
 	}

@@ -91,6 +91,7 @@ type port struct {
 	mode      string
 	socket    string // of the front end, for mode client
 	origin    string
+	opened    time.Time
 	endpoints []Endpoint
 
 	persistent bool
@@ -171,7 +172,9 @@ func (r *Registry) open(d Declaration) (*port, error) {
 	}
 	core.SetPersistent(true)
 	core.SetUp(d.Up)
-	p := &port{core: core, mode: d.Mode, socket: d.Socket, origin: d.Origin, persistent: d.Persistent, static: d.Static, idle: time.Now()}
+	p := &port{core: core, mode: d.Mode, socket: d.Socket, origin: d.Origin, persistent: d.Persistent, static: d.Static}
+	p.opened = time.Now()
+	p.idle = p.opened
 	if err := core.SetMTU(d.MTU); err != nil {
 		r.cfg.Fabric.Delete(core)
 		return nil, refuse(api.CodeBadRequest, err)
@@ -267,8 +270,7 @@ func (r *Registry) remove(p *port, why string) error {
 	return err
 }
 
-// Declare opens a port at the agent's start. One that is there already keeps
-// its endpoints.
+// Declare opens a port at the agent's start.
 func (r *Registry) Declare(d Declaration) error {
 	r.change.Lock()
 	defer r.change.Unlock()

@@ -231,9 +231,37 @@ func (r *Registry) watch(v *vm) {
 	r.mu.Lock()
 	current := r.vms[v.info.Name] == v
 	r.mu.Unlock()
-	if current {
-		r.forget(v, "its VM ended")
+	if !current {
+		return
 	}
+	if h := r.successor(v); h != nil {
+		info := v.info
+		info.PID = h.PID()
+		r.register(info.Name, info, v.ports, h, nil)
+		v.process.Close()
+		r.save()
+		return
+	}
+	r.forget(v, "its VM ended")
+}
+
+// successor finds the process that carries on a VM whose process has ended:
+// QEMU with -daemonize is a child of the process that was started, and it has
+// connected to the VM's ports by the time that one ends.
+func (r *Registry) successor(v *vm) *process.Handle {
+	for _, p := range v.ports {
+		r.mu.Lock()
+		ours := p.vm == v
+		r.mu.Unlock()
+		st := p.core.Status()
+		if !ours || st.Link == nil || st.Link.PID == 0 || st.Link.PID == v.info.PID {
+			continue
+		}
+		if h, err := process.Open(st.Link.PID, 0); err == nil {
+			return h
+		}
+	}
+	return nil
 }
 
 // forget drops a VM and its ephemeral ports. The caller holds r.change.

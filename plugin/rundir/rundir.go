@@ -10,6 +10,7 @@
 package rundir
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -82,7 +83,7 @@ func (d Dir) Make() error {
 	case errors.Is(unix.Access(string(d), unix.W_OK|unix.X_OK), fs.ErrPermission):
 		return fmt.Errorf("use runtime directory: no permission to write in %s; run as root or choose another with --run-dir", d)
 	case st.Mode().Perm()&0o002 != 0:
-		return fmt.Errorf("use runtime directory: everybody may write in %s and take over a guest's socket; run chmod o-w on it or choose another with --run-dir", d)
+		return fmt.Errorf("use runtime directory: everybody may write in %s and take over a guest's socket; run \"chmod o-w %s\" or choose another with --run-dir", d, d)
 	}
 	return nil
 }
@@ -145,14 +146,22 @@ func ClearSocket(path string) error {
 	}
 }
 
-// Listen makes a listening socket at path that only those in a may open. A
-// process that is not alone should have an umask of 0077, so that the socket is
-// closed to others while it is made. Closing the listener removes the socket.
+// Listen makes a listening socket at path that only those in a may open.
+// Closing the listener removes the socket.
 func Listen(path string, a Access) (*net.UnixListener, error) {
 	if err := ClearSocket(path); err != nil {
 		return nil, err
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	// Linux gives the file the mode of the socket (unix_bind in af_unix.c), so
+	// that at no time anybody else may open it.
+	private := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var chmod error
+		if err := c.Control(func(fd uintptr) { chmod = unix.Fchmod(int(fd), 0o600) }); err != nil {
+			return err
+		}
+		return chmod
+	}}
+	l, err := private.Listen(context.Background(), "unix", path)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("socket path %s %w since a moment ago; try again", path, ErrInUse)
 	}
@@ -163,7 +172,7 @@ func Listen(path string, a Access) (*net.UnixListener, error) {
 		l.Close()
 		return nil, err
 	}
-	return l, nil
+	return l.(*net.UnixListener), nil
 }
 
 // peerPID asks the kernel for the process that listens at the other end.
