@@ -115,11 +115,19 @@ func (s *Signaler) free(write uint64) bool {
 		return false
 	}
 	defer unix.Close(fd)
-	if s.writes.Load() != write {
+	if s.writes.Load() != write || writable(fd) {
 		return false
 	}
 	drain(fd)
 	return true
+}
+
+// writable says whether a write would go through: then the writer is only
+// waiting for a processor.
+func writable(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	_, err := unix.Poll(p, 0)
+	return err != nil || p[0].Revents&unix.POLLOUT != 0
 }
 
 // drain empties the counter. RWF_NOWAIT holds whatever the front end does to

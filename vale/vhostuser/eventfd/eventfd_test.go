@@ -57,6 +57,17 @@ func TestStuckSignalIsFreed(t *testing.T) {
 	}
 }
 
+// TestSlowSignalIsLeftAlone looks at a write that has not ended, but could.
+func TestSlowSignalIsLeftAlone(t *testing.T) {
+	fd := open(t)
+	var s Signaler
+	s.fd.Store(int64(fd))
+	s.writes.Store(7)
+	if s.free(7) {
+		t.Error("a write to an empty eventfd counts as stuck")
+	}
+}
+
 // TestDrainNeverBlocks empties an eventfd that is empty and blocking.
 func TestDrainNeverBlocks(t *testing.T) {
 	fd := open(t)
