@@ -83,6 +83,7 @@ type Table struct {
 
 	refused atomic.Uint64
 	moves   atomic.Uint64
+	refusal atomic.Uint64 // the last refusal: seconds << 32 | port + 1
 
 	mu      sync.Mutex // guards writes to the slots and what follows
 	live    int
@@ -162,6 +163,12 @@ func (t *Table) Learn(k uint64, p Port, now uint32) bool {
 			return true
 		}
 	}
+	// A port that was refused in this second need not ask again: whoever
+	// sends from thousands of addresses is not to keep the mutex busy.
+	if t.refusal.Load() == want+1 {
+		t.refused.Add(1)
+		return false
+	}
 	return t.learnSlow(k, p, want)
 }
 
@@ -195,8 +202,7 @@ func (t *Table) learnSlow(k uint64, p Port, want uint64) bool {
 		}
 		if old != p {
 			if t.perPort[p] >= t.cfg.PerPort {
-				t.refused.Add(1)
-				return false
+				return t.refuse(want)
 			}
 			t.addPort(old, -1)
 			t.addPort(p, 1)
@@ -206,14 +212,22 @@ func (t *Table) learnSlow(k uint64, p Port, want uint64) bool {
 		return true
 	}
 	if t.live >= t.cfg.Size || t.perPort[p] >= t.cfg.PerPort || !t.insert(k, want) {
-		t.refused.Add(1)
-		return false
+		return t.refuse(want)
 	}
 	t.addPort(p, 1)
 	return true
 }
 
+func (t *Table) refuse(want uint64) bool {
+	t.refused.Add(1)
+	t.refusal.Store(want + 1)
+	return false
+}
+
 func (t *Table) addPort(p Port, n int) {
+	if n < 0 {
+		t.refusal.Store(0)
+	}
 	if t.perPort[p] += n; t.perPort[p] == 0 {
 		delete(t.perPort, p)
 	}
@@ -310,6 +324,7 @@ func (t *Table) remove(e *slot) {
 	e.key.Store(keyGone)
 	t.live--
 	t.gone++
+	t.refusal.Store(0)
 }
 
 // Entry is one station as observers see it.
