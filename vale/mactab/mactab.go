@@ -162,10 +162,10 @@ func (t *Table) Learn(k uint64, p Port, now uint32) bool {
 			e.val.CompareAndSwap(v, want)
 			return true
 		}
-	}
-	// A port that was refused in this second need not ask again: whoever
-	// sends from thousands of addresses is not to keep the mutex busy.
-	if t.refusal.Load() == want+1 {
+	} else if t.refusal.Load() == want+1 {
+		// The port was refused in this second, and nothing has gone since:
+		// whoever sends from thousands of addresses is not to keep the
+		// mutex busy.
 		t.refused.Add(1)
 		return false
 	}
