@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"syscall"
 	"time"
 
@@ -133,7 +134,11 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) (stat
 func path(parts ...string) string {
 	var s string
 	for _, p := range parts {
-		s += "/" + url.PathEscape(p)
+		p = url.PathEscape(p)
+		if p == "." || p == ".." {
+			p = strings.ReplaceAll(p, ".", "%2E") // no walk through the tree
+		}
+		s += "/" + p
 	}
 	return s
 }

@@ -175,6 +175,7 @@ func (r *Registry) open(d Declaration) (*port, error) {
 	p := &port{core: core, mode: d.Mode, socket: d.Socket, origin: d.Origin, persistent: d.Persistent, static: d.Static}
 	p.opened = time.Now()
 	p.idle = p.opened
+	p.history.add(p.opened, vale.Counters{})
 	if err := core.SetMTU(d.MTU); err != nil {
 		r.cfg.Fabric.Delete(core)
 		return nil, refuse(api.CodeBadRequest, err)

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -99,19 +100,29 @@ type handler func(r *http.Request) (status int, body any, err error)
 // Handler gives the API of a backend.
 func Handler(b Backend, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
-	for path, methods := range routes(b) {
+	for pattern, methods := range routes(b) {
 		for method, h := range methods {
-			mux.Handle(method+" "+path, answer(h, log))
+			mux.Handle(method+" "+pattern, answer(h, log))
 		}
 		allowed := allow(methods)
-		mux.Handle(path, answer(func(r *http.Request) (int, any, error) {
+		mux.Handle(pattern, answer(func(r *http.Request) (int, any, error) {
 			return 0, nil, &api.Error{Code: api.CodeMethod, Message: fmt.Sprintf("%s is not possible here; %s is", r.Method, allowed)}
 		}, log))
 	}
 	mux.Handle("/", answer(func(r *http.Request) (int, any, error) {
 		return 0, nil, &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("there is nothing at %s in this version of the API", r.URL.Path)}
 	}, log))
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The mux would send the client to the cleaned path, which is
+		// another resource.
+		if p := r.URL.EscapedPath(); path.Clean(p) != p {
+			answer(func(*http.Request) (int, any, error) {
+				return 0, nil, &api.Error{Code: api.CodeBadRequest, Message: fmt.Sprintf("path %q has empty or dot segments; escape them", p)}
+			}, log).ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 func allow(methods map[string]handler) string {
