@@ -16,8 +16,8 @@ import (
 	"github.com/vale-vmnet/vale-vmnet/plugin/api"
 )
 
-// binary is the program under test: compiled once, or $VALE_E2E_BIN.
-var binary = sync.OnceValues(func() (string, error) {
+// program is what is under test: compiled once, or $VALE_E2E_BIN.
+var program = sync.OnceValues(func() (string, error) {
 	if bin := os.Getenv("VALE_E2E_BIN"); bin != "" {
 		return filepath.Abs(bin)
 	}
@@ -62,21 +62,11 @@ type site struct {
 // shows what the agent and the guests said last.
 func newSite(t *testing.T, timeout time.Duration) *site {
 	t.Helper()
-	if err := guest.Check(); err != nil {
-		missing(t, err)
-	}
-	bin, err := binary()
+	s := bareSite(t, timeout)
+	bin, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "vale-e2e-") // t.TempDir is too long for a socket's name
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
-	t.Cleanup(cancel)
-	s := &site{t: t, ctx: ctx, dir: dir}
 	s.startAgent(t, bin)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -85,6 +75,22 @@ func newSite(t *testing.T, timeout time.Duration) *site {
 		s.agent.Kill()
 	})
 	return s
+}
+
+// bareSite is a site without an agent.
+func bareSite(t *testing.T, timeout time.Duration) *site {
+	t.Helper()
+	if err := guest.Check(); err != nil {
+		missing(t, err)
+	}
+	dir, err := os.MkdirTemp("", "vale-e2e-") // t.TempDir is too long for a socket's name
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	t.Cleanup(cancel)
+	return &site{t: t, ctx: ctx, dir: dir}
 }
 
 func (s *site) startAgent(t *testing.T, bin string) {
@@ -121,6 +127,14 @@ func (s *site) start(t *testing.T, name string, image *guest.Image, qemu ...stri
 	vm := guest.VM{Dir: filepath.Join(s.dir, name), Name: name, Accel: image.Accel(s.ctx)}
 	argv := append([]string{"qemu-system-x86_64"}, qemu...)
 	return s.run(t, vm, s.agent.Launch(append(argv, image.Args(vm)...)...))
+}
+
+// raw starts a guest's QEMU directly, as people do who use no launcher.
+func (s *site) raw(t *testing.T, name string, image *guest.Image, qemu ...string) *node {
+	t.Helper()
+	vm := guest.VM{Dir: filepath.Join(s.dir, name), Name: name, Accel: image.Accel(s.ctx)}
+	argv := append([]string{"qemu-system-x86_64"}, qemu...)
+	return s.run(t, vm, append(argv, image.Args(vm)...))
 }
 
 // run starts any command line that becomes the guest's QEMU.

@@ -24,7 +24,7 @@ import (
 // and the variables $VALE_VMNET_RUN_DIR (a fresh directory's path) and $BELL (a
 // control character).
 func TestScripts(t *testing.T) {
-	bin, err := binary()
+	bin, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ var wirePorts = [2]string{"vale-1:a", "vale-1:b"}
 
 func newWire(ctx context.Context, t *testing.T) *wire {
 	t.Helper()
-	bin, err := binary()
+	bin, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
