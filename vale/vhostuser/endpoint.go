@@ -36,7 +36,8 @@ type Endpoint struct {
 
 	mu      sync.Mutex
 	session *session
-	last    error // why the last session ended
+	last    error     // why the last session ended
+	banned  time.Time // no session before this
 }
 
 // errDeleted ends a session whose port was deleted; errClosed one whose
@@ -188,6 +189,11 @@ func (e *Endpoint) lastGoes(ctx context.Context) bool {
 func (e *Endpoint) run(ctx context.Context, conn *net.UnixConn) {
 	s := newSession(e, conn)
 	defer close(s.done)
+	if e.isBanned() {
+		e.log.Warn("refuse front end", "peer", s.peer, "err", "it stalled a worker a moment ago")
+		conn.Close()
+		return
+	}
 	err := e.port.Attach(s.link)
 	if errors.Is(err, vale.ErrBusy) && e.lastGoes(ctx) {
 		err = e.port.Attach(s.link)
@@ -209,5 +215,18 @@ func (e *Endpoint) run(ctx context.Context, conn *net.UnixConn) {
 	if e.session == s {
 		e.session = nil
 	}
+	if errors.Is(err, errNoCalls) {
+		e.banned = time.Now().Add(ban)
+	}
 	e.mu.Unlock()
+}
+
+// ban is how long the port of a front end that stalled a worker stays closed:
+// each stall costs the other guests of that worker a tenth of a second.
+const ban = time.Minute
+
+func (e *Endpoint) isBanned() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return time.Now().Before(e.banned)
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/vale-vmnet/vale-vmnet/vale"
 	"github.com/vale-vmnet/vale-vmnet/vale/frame"
-	"github.com/vale-vmnet/vale-vmnet/vale/vhostuser/guestmem"
 	vp "github.com/vale-vmnet/vale-vmnet/vale/vhostuser/vhostproto"
 )
 
@@ -26,7 +25,7 @@ func (s *session) handle(m *vp.Message, body vp.Body) error {
 	case vp.GetQueueNum:
 		return s.conn.Reply(h, vp.U64(MaxPairs))
 	case vp.GetMaxMemSlots:
-		return s.conn.Reply(h, vp.U64(guestmem.MaxRegions))
+		return s.conn.Reply(h, vp.U64(maxMemSlots))
 	case vp.GetVringBase:
 		return s.getVringBase(h, body.(vp.VringState))
 	}

@@ -2,10 +2,13 @@ package vhostuser_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vale-vmnet/vale-vmnet/vale/vhostuser/guestmem"
 	"github.com/vale-vmnet/vale-vmnet/vale/vhostuser/vhostproto"
@@ -259,5 +262,41 @@ func TestHostileGuests(t *testing.T) {
 	}
 	for _, a := range messageAttacks() {
 		run(a, func(*testing.T) {})
+	}
+}
+
+// TestFullCallDoesNotBlock fills the counter of a call eventfd and makes it
+// blocking, so that a plain write to it would wait for ever.
+func TestFullCallDoesNotBlock(t *testing.T) {
+	b := newBench(t)
+	defer b.close(t)
+	left, right := b.plug(t, "a", vhosttest.Config{}), b.plug(t, "b", vhosttest.Config{})
+	defer left.Close()
+	defer right.Close()
+	ping(t, left, right)
+	g := b.plug(t, "m", vhosttest.Config{Features: ^vhostproto.FRingEventIdx})
+	defer unplug(t, b, "m", g)
+	call := g.Tx[0].CallFD()
+	// Let the calls of the start pass, then fill the counter.
+	var buf [8]byte
+	if _, err := unix.Read(call, buf[:]); err != nil && !errors.Is(err, unix.EAGAIN) {
+		t.Fatal(err)
+	}
+	if _, err := unix.Write(call, []byte{0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.SetNonblock(call, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Tx[0].Send(vhosttest.Frame{Data: frameTo(1, 3, make([]byte, 60))}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := left.Rx[0].Recv(limit); err != nil {
+		t.Fatal(err)
+	}
+	ping(t, left, right)
+	waitFor(t, "the end of the session", func() bool { return b.endpoints["m"].LastError() != nil })
+	if err := b.endpoints["m"].LastError(); !strings.Contains(err.Error(), "call eventfd") {
+		t.Errorf("the session ended for %q", err)
 	}
 }

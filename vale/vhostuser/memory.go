@@ -1,11 +1,18 @@
 package vhostuser
 
 import (
+	"fmt"
+
 	"github.com/vale-vmnet/vale-vmnet/vale"
 	"github.com/vale-vmnet/vale-vmnet/vale/vhostuser/guestmem"
 	vp "github.com/vale-vmnet/vale-vmnet/vale/vhostuser/vhostproto"
 	"github.com/vale-vmnet/vale-vmnet/vale/vhostuser/virtq"
 )
+
+// maxMemSlots bounds the regions of one guest: QEMU has one for each memory
+// module. All guests together share the kernel's limit of mappings
+// (vm.max_map_count, 65530).
+const maxMemSlots = 128
 
 // setMemTable replaces the guest's memory as a whole. Running rings are found
 // again in the new memory; they lie in the same place as the guest sees it.
@@ -29,6 +36,9 @@ func (s *session) addMemory(m *vp.Message, r vp.MemRegion) error {
 	if s.mem == nil {
 		mem, err = guestmem.Map([]guestmem.RegionSpec{spec})
 	} else {
+		if len(s.mem.Regions()) >= maxMemSlots {
+			return fmt.Errorf("more than %d memory regions", maxMemSlots)
+		}
 		mem, err = s.mem.Add(spec)
 	}
 	if err != nil {

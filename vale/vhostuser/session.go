@@ -16,9 +16,9 @@ import (
 
 	"github.com/vale-vmnet/vale-vmnet/vale"
 	"github.com/vale-vmnet/vale-vmnet/vale/poll"
+	"github.com/vale-vmnet/vale-vmnet/vale/vhostuser/eventfd"
 	"github.com/vale-vmnet/vale-vmnet/vale/vhostuser/guestmem"
 	vp "github.com/vale-vmnet/vale-vmnet/vale/vhostuser/vhostproto"
-	"github.com/vale-vmnet/vale-vmnet/vale/vhostuser/virtq"
 )
 
 // session is one connection of a front end. All but end runs on the goroutine
@@ -42,6 +42,13 @@ type session struct {
 	mu     sync.Mutex
 	reason error // why the session ended; the first one counts
 }
+
+// errNoCalls ends a session whose guest fills its call eventfd and lets writes
+// to it block.
+var errNoCalls = errors.New("guest blocks its call eventfd")
+
+// watch frees workers from such writes, in all sessions of this process.
+var watch = sync.OnceValue(eventfd.NewWatch)
 
 func newSession(e *Endpoint, sock *net.UnixConn) *session {
 	s := &session{port: e.port, pool: e.opts.Pool, log: e.log, conn: vp.NewConn(sock), done: make(chan struct{})}
@@ -71,6 +78,9 @@ func (s *session) end(err error) {
 // returns why.
 func (s *session) serve() error {
 	s.log.Info("front end connected", "peer", s.peer)
+	for _, r := range s.rings {
+		watch().Add(&r.queue.Signaler, func() { s.end(errNoCalls) })
+	}
 	err := s.messages()
 	s.mu.Lock()
 	if s.reason != nil {
@@ -84,6 +94,7 @@ func (s *session) serve() error {
 	// No delivery is running any more: the queues are stopped.
 	s.port.Detach(s.link)
 	for _, r := range s.rings {
+		watch().Remove(&r.queue.Signaler)
 		r.closeFDs()
 	}
 	if s.mem != nil {
@@ -103,7 +114,7 @@ func (s *session) serve() error {
 func (s *session) signalBroken() {
 	for _, r := range s.rings {
 		if r.queue.Err() != nil && r.err >= 0 {
-			virtq.Signal(r.err)
+			r.queue.Signaler.Signal(r.err)
 		}
 	}
 }

@@ -1,11 +1,5 @@
 package virtq
 
-import (
-	"encoding/binary"
-
-	"golang.org/x/sys/unix"
-)
-
 // publish makes the used entries up to idx visible to the driver, and calls it
 // when it wants to know (section 2.7.7). The store of the index is a full
 // barrier, so the driver's wishes are read after it.
@@ -23,15 +17,9 @@ func (q *Queue) publish(idx uint16) {
 	}
 	if q.cfg.Call >= 0 {
 		q.notes.Calls++
-		Signal(q.cfg.Call)
+		q.Signaler.Signal(q.cfg.Call)
 	}
 }
-
-var one = binary.NativeEndian.AppendUint64(nil, 1)
-
-// Signal adds 1 to an eventfd. A full counter means that the driver has not
-// looked yet, so the failure is of no matter.
-func Signal(fd int) { unix.Write(fd, one) }
 
 // Arm asks the driver for a kick at the next available entry. It returns false
 // when entries wait already, or the queue is broken.
@@ -70,6 +58,6 @@ func (q *Queue) Call() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.running && q.cfg.Call >= 0 {
-		Signal(q.cfg.Call)
+		q.Signaler.Signal(q.cfg.Call)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/vale-vmnet/vale-vmnet/vale/vhostuser/eventfd"
 	"github.com/vale-vmnet/vale-vmnet/vale/vhostuser/guestmem"
 )
 
@@ -61,6 +62,9 @@ func Sizes(n int) (desc, avail, used int) {
 // Queue is one virtqueue. Start gives it a ring, Stop takes it away; the other
 // methods do nothing while it is stopped.
 type Queue struct {
+	// Signaler makes the calls. Its owner has it watched.
+	Signaler eventfd.Signaler
+
 	// err is set when the driver broke the queue; read without mu.
 	err atomic.Pointer[Error]
 
