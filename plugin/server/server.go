@@ -106,7 +106,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 		}
 		allowed := allow(methods)
 		mux.Handle(pattern, answer(func(r *http.Request) (int, any, error) {
-			return 0, nil, &api.Error{Code: api.CodeMethod, Message: fmt.Sprintf("%s is not possible here; %s is", r.Method, allowed)}
+			return 0, nil, &api.Error{Code: api.CodeMethod, Message: fmt.Sprintf("%s is not possible here; allowed are %s", r.Method, allowed)}
 		}, log))
 	}
 	mux.Handle("/", answer(func(r *http.Request) (int, any, error) {
@@ -177,12 +177,17 @@ func decode(r *http.Request, v any) error {
 			err = errors.New("something follows the JSON value")
 		}
 	}
-	var big *http.MaxBytesError
+	var (
+		big   *http.MaxBytesError
+		wrong *json.UnmarshalTypeError
+	)
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &big):
 		return &api.Error{Code: api.CodeTooLarge, Message: fmt.Sprintf("request body is longer than %d bytes", big.Limit)}
+	case errors.As(err, &wrong):
+		return &api.Error{Code: api.CodeBadRequest, Message: fmt.Sprintf("read request body: field %q cannot be a %s", wrong.Field, wrong.Value)}
 	case errors.Is(err, io.EOF):
 		return &api.Error{Code: api.CodeBadRequest, Message: "request body is empty; send a JSON object, {} at least"}
 	}
