@@ -35,24 +35,18 @@ type Client struct {
 	wake    chan struct{}
 
 	// The receive ring. Senders to this port write under mu and publish
-	// prod; the receiver gives slots back by cons. Frames lie one after
-	// the other in data, each on a cache line boundary and never wrapped.
+	// prod; the receiver gives slots back by cons. The frames lie one after
+	// the other in data, each on a cache line boundary and never wrapped;
+	// Frame.frag0 of a slot says where.
 	cons atomic.Uint32
 	read uint32 // slots handed out by Recv, given back by the next call
 	_    [64]byte
 
 	prod atomic.Uint32
 	mu   sync.Mutex
-	pos  uint64 // where the next frame goes, counted without wrapping
-	ring []clientSlot
+	pos  uint32 // where the next frame goes
+	ring []Frame
 	data []byte
-}
-
-type clientSlot struct {
-	end uint64 // pos after this frame
-	off uint32
-	len uint32
-	hdr frame.VnetHdr
 }
 
 // Connect plugs an in-process client into the port. It fails with ErrBusy when
@@ -74,7 +68,7 @@ func (p *Port) Connect(cfg ClientConfig) (*Client, error) {
 		port: p,
 		cfg:  cfg,
 		wake: make(chan struct{}, 1),
-		ring: make([]clientSlot, cfg.Slots),
+		ring: make([]Frame, cfg.Slots),
 		data: make([]byte, cfg.Bytes),
 	}
 	if err := p.Attach(c); err != nil {
@@ -104,53 +98,38 @@ func (c *Client) Deliver(b *Batch, list []uint16, t *Tally) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var (
-		mask  = uint32(len(c.ring) - 1)
-		size  = uint64(len(c.data))
+		ring  = c.ring
 		prod  = c.prod.Load()
 		cons  = c.cons.Load()
-		free  = len(c.ring) - int(prod-cons)
-		pos   = c.pos
+		free  = len(ring) - int(prod-cons)
 		n     = 0
 		bytes = 0
 	)
-	// The slot last given back says where the receiver's bytes begin. (Only
-	// in a full ring is that slot in use again.)
-	tail := &c.ring[(cons-1)&mask].end
-	if cons == prod {
-		// An empty ring begins anew at its start: a long frame fits there
-		// that would fit neither before the end nor after it.
-		pos = (pos + size - 1) &^ (size - 1)
-		*tail = pos
-	}
-	limit := *tail + size // pos may not pass this
+	pos, end, tail := c.space(prod, cons)
 	for _, i := range list {
 		f := &b.Frames[i&(MaxBatch-1)]
-		need := (uint64(f.Len) + 63) &^ 63
-		if need > size {
-			t.Drop(DropNoFit, 1)
-			continue
+		need := (f.Len + 63) &^ 63
+		if n == free || need > end-pos {
+			if n < free && need <= tail {
+				// What is left before the end of data stays empty.
+				pos, end, tail = 0, tail, 0
+			} else {
+				t.Drop(c.noRoom(need), 1)
+				continue
+			}
 		}
-		start := pos
-		if left := size - start&(size-1); left < need {
-			start += left
-		}
-		if n == free || start+need > limit {
-			t.Drop(DropRingFull, 1)
-			continue
-		}
-		off := start & (size - 1)
-		dst := c.data[off : off+uint64(f.Len)]
+		dst := c.data[pos : pos+f.Len : pos+need]
 		if f.nfrag == 0 {
-			copy(dst, f.Data)
+			copyShort(dst, f.Data)
 		} else {
 			b.Copy(dst, f, 0)
 		}
-		pos = start + need
-		s := &c.ring[(prod+uint32(n))&mask]
-		s.end, s.off, s.len, s.hdr = pos, uint32(off), f.Len, frame.VnetHdr{}
-		if !f.Hdr.Plain() {
-			s.hdr = f.Hdr
+		s := &ring[(int(prod)+n)&(len(ring)-1)]
+		s.Data, s.Len, s.frag0 = dst, f.Len, pos
+		if s.Hdr = (frame.VnetHdr{}); !f.Hdr.Plain() {
+			s.Hdr = f.Hdr
 		}
+		pos += need
 		n++
 		bytes += int(f.Len)
 	}
@@ -165,6 +144,39 @@ func (c *Client) Deliver(b *Batch, list []uint16, t *Tally) {
 	}
 }
 
+// space says where frames may go: from pos to end, and then from the start of
+// data to tail. In an empty ring that is everything; in another, up to the
+// oldest frame that the receiver holds.
+func (c *Client) space(prod, cons uint32) (pos, end, tail uint32) {
+	size := uint32(len(c.data))
+	if prod == cons {
+		return 0, size, 0
+	}
+	oldest := c.ring[int(cons)&(len(c.ring)-1)].frag0
+	if c.pos <= oldest {
+		return c.pos, oldest, 0
+	}
+	return c.pos, size, oldest
+}
+
+// noRoom says why a frame that takes need bytes of the ring is dropped.
+func (c *Client) noRoom(need uint32) Reason {
+	if int(need) > len(c.data) {
+		return DropNoFit
+	}
+	return DropRingFull
+}
+
+// copyShort is copy without a call for the frames that are short and many.
+func copyShort(dst, src []byte) {
+	if n := len(dst); n <= 64 && n >= 32 && len(src) == n {
+		*(*[32]byte)(dst) = *(*[32]byte)(src)
+		*(*[32]byte)(dst[n-32:]) = *(*[32]byte)(src[n-32:])
+		return
+	}
+	copy(dst, src)
+}
+
 func (c *Client) notify() {
 	select {
 	case c.wake <- struct{}{}:
@@ -172,42 +184,41 @@ func (c *Client) notify() {
 	}
 }
 
-// TryRecv fills dst with the frames that have arrived and returns how many,
-// perhaps none. The frames lie in the client's ring: they are valid until the
-// next TryRecv or Recv, which gives their slots back to the senders.
-func (c *Client) TryRecv(dst []Frame) int {
+// TryRecv gives the frames that have arrived, at most max, perhaps none. They
+// lie in the client's ring: they are valid until the next TryRecv or Recv,
+// which gives their slots back to the senders. One call may give fewer frames
+// than have arrived.
+func (c *Client) TryRecv(max int) []Frame {
 	cons := c.read
 	c.cons.Store(cons)
-	n := min(int(c.prod.Load()-cons), len(dst))
-	mask := uint32(len(c.ring) - 1)
-	for i := range dst[:n] {
-		s := &c.ring[(cons+uint32(i))&mask]
-		f := &dst[i]
-		f.Data = c.data[s.off : s.off+s.len : s.off+s.len]
-		f.Len, f.Hdr, f.nfrag = s.len, s.hdr, 0
+	first := int(cons) & (len(c.ring) - 1)
+	n := min(int(c.prod.Load()-cons), max, len(c.ring)-first)
+	if n <= 0 {
+		return nil
 	}
 	c.read = cons + uint32(n)
-	return n
+	return c.ring[first : first+n : first+n]
 }
 
 // Recv is TryRecv that waits for the first frame. It returns ErrClosed when
-// the client is closed and the context's error when that ends first.
-func (c *Client) Recv(ctx context.Context, dst []Frame) (int, error) {
+// the client is closed and the context's error when that ends first. max must
+// be positive.
+func (c *Client) Recv(ctx context.Context, max int) ([]Frame, error) {
 	for {
-		if n := c.TryRecv(dst); n > 0 || len(dst) == 0 {
-			return n, nil
+		if got := c.TryRecv(max); got != nil {
+			return got, nil
 		}
 		if c.closed.Load() {
-			return 0, ErrClosed
+			return nil, ErrClosed
 		}
 		c.waiting.Store(true)
-		if n := c.TryRecv(dst); n > 0 {
-			return n, nil
+		if got := c.TryRecv(max); got != nil {
+			return got, nil
 		}
 		select {
 		case <-c.wake:
 		case <-ctx.Done():
-			return 0, ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 }

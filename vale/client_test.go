@@ -57,12 +57,14 @@ func TestClientRing(t *testing.T) {
 				}
 			},
 			"receive": func(rt *rapid.T) {
-				got := make([]vale.Frame, rapid.IntRange(1, 2*slots).Draw(rt, "room"))
-				n := b.TryRecv(got)
-				if want := min(len(got), len(queue)); n != want {
+				limit := rapid.IntRange(1, 2*slots).Draw(rt, "limit")
+				got := b.TryRecv(limit)
+				n := len(got)
+				// Fewer only where the ring ends; the next call goes on.
+				if want := min(limit, len(queue)); n > want || (n == 0) != (want == 0) {
 					rt.Fatalf("received %d frames, want %d", n, want)
 				}
-				for i, f := range got[:n] {
+				for i, f := range got {
 					if !bytes.Equal(f.Data, queue[i]) || int(f.Len) != len(f.Data) {
 						rt.Fatalf("frame %d is %x, want %x", i, head(f.Data), head(queue[i]))
 					}
@@ -91,18 +93,14 @@ func TestRecvContext(t *testing.T) {
 	a, b := h.connect("vale-1:a"), h.connect("vale-1:b")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	var got [4]vale.Frame
-	if _, err := b.Recv(ctx, got[:]); !errors.Is(err, context.Canceled) {
+	if _, err := b.Recv(ctx, 4); !errors.Is(err, context.Canceled) {
 		t.Errorf("receive with an ended context: %v", err)
-	}
-	if n, err := b.Recv(t.Context(), nil); n != 0 || err != nil {
-		t.Errorf("receive into nothing: %d, %v", n, err)
 	}
 	// Each frame must wake a receiver that has gone to sleep.
 	answers := make(chan error)
 	go func() {
 		for range 500 {
-			if _, err := b.Recv(t.Context(), got[:1]); err != nil {
+			if _, err := b.Recv(t.Context(), 1); err != nil {
 				answers <- err
 				return
 			}

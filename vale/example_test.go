@@ -47,12 +47,11 @@ func Example() {
 	}
 
 	// Received frames lie in the client's ring until the next Recv.
-	var frames [16]vale.Frame
-	n, err := b.Recv(context.Background(), frames[:])
+	frames, err := b.Recv(context.Background(), 16)
 	if err != nil {
 		log.Fatal(err)
 	}
-	for _, f := range frames[:n] {
+	for _, f := range frames {
 		fmt.Printf("%s received %q\n", b.Port().Name(), f.Data[14:])
 	}
 	for _, e := range fabric.Switch("vale-1").FDB() {

@@ -67,13 +67,12 @@ func (h *host) send(c *vale.Client, frames ...[]byte) {
 
 // received takes everything that lies in the client's ring.
 func received(c *vale.Client) (all [][]byte) {
-	var got [64]vale.Frame
 	for {
-		n := c.TryRecv(got[:])
-		if n == 0 {
+		got := c.TryRecv(64)
+		if len(got) == 0 {
 			return all
 		}
-		for _, f := range got[:n] {
+		for _, f := range got {
 			all = append(all, bytes.Clone(f.Data))
 		}
 	}

@@ -34,7 +34,7 @@ func TestPortLife(t *testing.T) {
 	if err := a.Send(h.batch); !errors.Is(err, vale.ErrClosed) {
 		t.Errorf("send after close: %v, want ErrClosed", err)
 	}
-	if _, err := a.Recv(t.Context(), make([]vale.Frame, 1)); !errors.Is(err, vale.ErrClosed) {
+	if _, err := a.Recv(t.Context(), 1); !errors.Is(err, vale.ErrClosed) {
 		t.Errorf("receive after close: %v, want ErrClosed", err)
 	}
 	// An ephemeral port goes with its link, a switch with its last port.
@@ -66,7 +66,7 @@ func TestPersistentPort(t *testing.T) {
 	c := h.connect("vale-1:a")
 	waits := make(chan error)
 	go func() {
-		_, err := c.Recv(context.Background(), make([]vale.Frame, 1))
+		_, err := c.Recv(context.Background(), 1)
 		waits <- err
 	}()
 	if l := h.Delete(p); l != vale.Link(c) {

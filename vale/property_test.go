@@ -102,19 +102,18 @@ type checker struct {
 	last   map[int]uint32 // newest number by sending station
 	frames uint64
 	bytes  uint64
-	held   [64]vale.Frame
 }
 
 // receive takes frames until ctx ends, and then what is left.
 func (c *checker) receive(ctx context.Context) error {
 	for {
-		k, err := c.n.Recv(ctx, c.held[:])
+		got, err := c.n.Recv(ctx, 64)
 		if err != nil {
-			if k = c.n.TryRecv(c.held[:]); k == 0 {
+			if got = c.n.TryRecv(64); got == nil {
 				return nil
 			}
 		}
-		for _, f := range c.held[:k] {
+		for _, f := range got {
 			c.frames++
 			c.bytes += uint64(f.Len)
 			if err := c.check(f); err != nil {

@@ -84,15 +84,14 @@ type echoHost struct {
 }
 
 func (h *echoHost) serve(ctx context.Context) error {
-	in := make([]vale.Frame, 64)
 	out := vale.NewBatch()
 	for {
-		n, err := h.client.Recv(ctx, in)
+		in, err := h.client.Recv(ctx, 64)
 		if err != nil {
 			return err
 		}
 		out.Reset()
-		for _, f := range in[:n] {
+		for _, f := range in {
 			if reply := h.answer(bytes.Clone(f.Data)); reply != nil {
 				out.Add(frame.VnetHdr{}, reply)
 			}

@@ -13,7 +13,6 @@ import (
 type client struct {
 	*vale.Client
 	batch *vale.Batch
-	got   [1]vale.Frame
 }
 
 func (c *client) Send(frames ...[]byte) error {
@@ -25,10 +24,11 @@ func (c *client) Send(frames ...[]byte) error {
 }
 
 func (c *client) Recv(ctx context.Context) ([]byte, error) {
-	if _, err := c.Client.Recv(ctx, c.got[:]); err != nil {
+	got, err := c.Client.Recv(ctx, 1)
+	if err != nil {
 		return nil, err
 	}
-	return append([]byte(nil), c.got[0].Data...), nil
+	return append([]byte(nil), got[0].Data...), nil
 }
 
 func TestInProcess(t *testing.T) {

@@ -111,9 +111,9 @@ func pass(t *testing.T, from, to *vale.Client, frames ...[]byte) {
 	if err := from.Send(b); err != nil {
 		t.Fatal(err)
 	}
-	var got [1]vale.Frame
 	for i, want := range frames {
-		if _, err := to.Recv(ctx, got[:]); err != nil {
+		got, err := to.Recv(ctx, 1)
+		if err != nil {
 			t.Fatalf("receive frame %d of %d through QEMU: %v", i+1, len(frames), err)
 		}
 		if !bytes.Equal(got[0].Data, want) {

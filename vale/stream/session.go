@@ -146,16 +146,13 @@ func (s *session) send(b *vale.Batch, buf []byte) (rest []byte, err error) {
 // write hands the frames that the switch delivered to the peer, as many as
 // there are at a time.
 func (s *session) write() error {
-	var (
-		frames [256]vale.Frame
-		buf    = make([]byte, 0, writeSize)
-	)
+	buf := make([]byte, 0, writeSize)
 	for {
-		n, err := s.client.Recv(context.Background(), frames[:])
+		frames, err := s.client.Recv(context.Background(), 256)
 		if err != nil {
 			return err
 		}
-		for i := range frames[:n] {
+		for i := range frames {
 			if f := frames[i].Data; len(buf)+prefixLen+len(f) <= cap(buf) {
 				buf = appendFrame(buf, f)
 				continue
