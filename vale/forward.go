@@ -127,7 +127,7 @@ func (a *account) settle(b *Batch) {
 }
 
 // classify fills b.target. It returns the target of the first frame and
-// whether all frames have that same one.
+// whether all frames have that same one; then b.target is left alone.
 func (p *Port) classify(b *Batch, v *view, st *portState) (first uint16, uniform bool) {
 	var (
 		a       = &b.acct
@@ -135,25 +135,43 @@ func (p *Port) classify(b *Batch, v *view, st *portState) (first uint16, uniform
 		lastSrc = mactab.MAC(0) // never learned
 		lastDst = mactab.MAC(0)
 		t       = uint16(markFlood) // for the all-zero address: unknown, flood
-		differ  uint16
 		bytes   uint64
 		maxLen  uint32
+		start   int
 	)
 	frames := b.Frames[:b.N]
+	if len(frames[0].Data) >= frame.HeaderLen {
+		// Most batches are one station talking to another.
+		dst, src := frames[0].addresses()
+		start, bytes, maxLen = sameRun(frames, dst, src, st.maxLen)
+		if start > 0 {
+			lastSrc, lastDst = src, dst
+			p.learn(src, st, now)
+			t = p.lookup(v, st, dst, now)
+			if t >= markFlood {
+				a.marked(t, dst, start)
+			}
+			if start == len(frames) {
+				a.bytes, a.maxLen = bytes, maxLen
+				return t, true
+			}
+		}
+	}
 	target := b.target[:len(frames)]
-	for i := range frames {
+	for i := range start {
+		target[i] = t
+	}
+	for i := start; i < len(frames); i++ {
 		f := &frames[i]
 		bytes += uint64(f.Len)
 		var dst, src mactab.MAC
 		if d := f.Data; len(d) >= frame.HeaderLen {
-			dst = mactab.MAC(binary.LittleEndian.Uint64(d) & macMask)
-			src = mactab.MAC(binary.LittleEndian.Uint64(d[6:]) & macMask)
+			dst, src = f.addresses()
 		} else {
 			var ok bool
 			if dst, src, ok = b.macs(f); !ok {
 				a.Drop(DropRunt, 1)
 				target[i] = markDrop
-				differ |= markDrop ^ target[0]
 				continue
 			}
 		}
@@ -162,39 +180,74 @@ func (p *Port) classify(b *Batch, v *view, st *portState) (first uint16, uniform
 			if wire = b.checkOffload(f); wire == 0 {
 				a.Drop(DropBadOffload, 1)
 				target[i] = markDrop
-				differ |= markDrop ^ target[0]
 				continue
 			}
 		}
 		if wire > st.maxLen && b.overMTU(f, wire, st.maxLen) {
 			a.Drop(DropTooLong, 1)
 			target[i] = markDrop
-			differ |= markDrop ^ target[0]
 			continue
 		}
 		maxLen = max(maxLen, wire)
 		if src != lastSrc {
 			lastSrc = src
-			if !src.Multicast() {
-				p.sw.macs.Learn(mactab.Key(src, 0), st.id, now)
-			}
+			p.learn(src, st, now)
 		}
 		if dst != lastDst {
 			lastDst = dst
 			t = p.lookup(v, st, dst, now)
 		}
 		if t >= markFlood {
-			if t == markDrop {
-				a.Drop(DropHairpin, 1)
-			} else if dst.Multicast() {
-				a.multicast++
-			}
+			a.marked(t, dst, 1)
 		}
 		target[i] = t
-		differ |= t ^ target[0]
 	}
 	a.bytes, a.maxLen = bytes, maxLen
-	return target[0], differ == 0
+	first = target[0]
+	for _, t := range target {
+		if t != first {
+			return first, false
+		}
+	}
+	return first, true
+}
+
+// sameRun finds how many frames from the first on are plain, not too long, and
+// from src to dst, and adds up their lengths.
+func sameRun(frames []Frame, dst, src mactab.MAC, limit uint32) (n int, bytes uint64, maxLen uint32) {
+	for i := range frames {
+		f := &frames[i]
+		if len(f.Data) < frame.HeaderLen || f.Len > limit || !f.Hdr.Plain() {
+			return i, bytes, maxLen
+		}
+		if d, s := f.addresses(); d != dst || s != src {
+			return i, bytes, maxLen
+		}
+		bytes += uint64(f.Len)
+		maxLen = max(maxLen, f.Len)
+	}
+	return len(frames), bytes, maxLen
+}
+
+// addresses reads the two addresses, each once. Data holds them.
+func (f *Frame) addresses() (dst, src mactab.MAC) {
+	d := f.Data
+	return mactab.MAC(binary.LittleEndian.Uint64(d) & macMask), mactab.MAC(binary.LittleEndian.Uint64(d[6:]) & macMask)
+}
+
+func (p *Port) learn(src mactab.MAC, st *portState, now uint32) {
+	if !src.Multicast() {
+		p.sw.macs.Learn(mactab.Key(src, 0), st.id, now)
+	}
+}
+
+// marked counts n frames to dst that have a mark for a target.
+func (a *account) marked(t uint16, dst mactab.MAC, n int) {
+	if t == markDrop {
+		a.Drop(DropHairpin, n)
+	} else if dst.Multicast() {
+		a.multicast += uint64(n)
+	}
 }
 
 // macs reads the addresses of a frame whose first piece is short.
