@@ -31,8 +31,9 @@ func (c *cli) portAdd() *cobra.Command {
 		Long: `Make a port, and its switch if need be, and print its sockets. The port stays
 until it is deleted, also over restarts of the agent. Asking for a port that is
 there changes nothing but what is named.`,
-		Example: "vale-vmnet port add vale-1:a",
-		Args:    nArgs("PORT"),
+		Example:           "vale-vmnet port add vale-1:a",
+		Args:              nArgs("PORT"),
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: c.with(func(cmd *cobra.Command, a *apiclient.Client, args []string) error {
 			var spec api.PortSpec
 			persistent := !ephemeral
@@ -69,10 +70,11 @@ there changes nothing but what is named.`,
 func (c *cli) portDel() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use:     "del PORT",
-		Short:   "Delete a port",
-		Example: "vale-vmnet port del vale-1:a",
-		Args:    nArgs("PORT"),
+		Use:               "del PORT",
+		Short:             "Delete a port",
+		Example:           "vale-vmnet port del vale-1:a",
+		Args:              nArgs("PORT"),
+		ValidArgsFunction: c.completePort,
 		RunE: c.with(func(cmd *cobra.Command, a *apiclient.Client, args []string) error {
 			return a.DeletePort(cmd.Context(), args[0], force)
 		}),
@@ -87,10 +89,11 @@ func (c *cli) portSet() *cobra.Command {
 		mtu      int
 	)
 	cmd := &cobra.Command{
-		Use:     "set PORT {--up | --down | --mtu N}",
-		Short:   "Bring a port up or down, or change its MTU",
-		Example: "vale-vmnet port set vale-1:a --down",
-		Args:    nArgs("PORT"),
+		Use:               "set PORT {--up | --down | --mtu N}",
+		Short:             "Bring a port up or down, or change its MTU",
+		Example:           "vale-vmnet port set vale-1:a --down",
+		Args:              nArgs("PORT"),
+		ValidArgsFunction: c.completePort,
 		RunE: c.with(func(cmd *cobra.Command, a *apiclient.Client, args []string) error {
 			var spec api.PortSpec
 			changed := cmd.Flags().Changed
@@ -124,10 +127,11 @@ func (c *cli) portSet() *cobra.Command {
 
 func (c *cli) portShow() *cobra.Command {
 	return &cobra.Command{
-		Use:     "show PORT",
-		Short:   "Show all about a port",
-		Example: "vale-vmnet port show vale-1:a",
-		Args:    nArgs("PORT"),
+		Use:               "show PORT",
+		Short:             "Show all about a port",
+		Example:           "vale-vmnet port show vale-1:a",
+		Args:              nArgs("PORT"),
+		ValidArgsFunction: c.completePort,
 		RunE: c.with(func(cmd *cobra.Command, a *apiclient.Client, args []string) error {
 			p, err := a.Port(cmd.Context(), args[0])
 			if err != nil {
