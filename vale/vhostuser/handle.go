@@ -197,13 +197,18 @@ func (s *session) getVringBase(h vp.Header, v vp.VringState) error {
 // start runs a ring when all is there that it needs.
 func (s *session) start(i int) error {
 	r := s.rings[i]
-	if r.runs || !r.complete() || s.mem == nil {
+	if r.runs || !r.complete() {
+		return nil
+	}
+	if s.mem == nil || s.mem.Bytes() == 0 {
+		s.noMemory()
 		return nil
 	}
 	if err := r.queue.Start(r.config(s.mem, s.features)); err != nil {
 		return fmt.Errorf("start ring %d: %w", i, err)
 	}
 	r.runs = true
+	watch().Add(&r.queue.Signaler, func() { s.end(errNoCalls) })
 	if i%2 == 0 {
 		// Nobody needs to hear of fresh receive buffers.
 		r.queue.Disarm()
@@ -221,6 +226,17 @@ func (s *session) start(i int) error {
 	return nil
 }
 
+// noMemory tells, once, why a guest's rings do not start. It is no reason to
+// end the session: a front end may be between two memory tables.
+func (s *session) noMemory() {
+	if s.unshared {
+		return
+	}
+	s.unshared = true
+	s.log.Warn("the guest's memory is not shared, so its rings cannot start; "+
+		"give QEMU -object memory-backend-memfd,id=mem,size=SIZE,share=on -machine memory-backend=mem", "peer", s.peer)
+}
+
 // stop halts a running ring and keeps its position. When it returns no worker
 // and no sender touches the ring's memory.
 func (s *session) stop(i int) {
@@ -234,6 +250,7 @@ func (s *session) stop(i int) {
 	}
 	r.base = r.queue.Stop()
 	r.runs = false
+	watch().Remove(&r.queue.Signaler)
 	if i%2 == 0 {
 		s.publish()
 	}

@@ -35,6 +35,7 @@ type session struct {
 	protocol vp.ProtocolFeatures
 	mem      *guestmem.Memory
 	rings    [2 * MaxPairs]*vring
+	unshared bool   // a ring waits for memory
 	mtu      uint64 // what the front end gave its guest, 0: nothing said
 	pid      int
 	peer     string
@@ -78,9 +79,6 @@ func (s *session) end(err error) {
 // returns why.
 func (s *session) serve() error {
 	s.log.Info("front end connected", "peer", s.peer)
-	for _, r := range s.rings {
-		watch().Add(&r.queue.Signaler, func() { s.end(errNoCalls) })
-	}
 	err := s.messages()
 	s.mu.Lock()
 	if s.reason != nil {
@@ -94,7 +92,6 @@ func (s *session) serve() error {
 	// No delivery is running any more: the queues are stopped.
 	s.port.Detach(s.link)
 	for _, r := range s.rings {
-		watch().Remove(&r.queue.Signaler)
 		r.closeFDs()
 	}
 	if s.mem != nil {
@@ -185,6 +182,9 @@ func (s *session) describe() {
 	}
 	if s.mtu != 0 {
 		info.Details["mtu"] = strconv.FormatUint(s.mtu, 10)
+	}
+	if s.unshared && (s.mem == nil || s.mem.Bytes() == 0) {
+		info.Details["waiting"] = "guest memory is not shared (share=on)"
 	}
 	if s.mem != nil {
 		info.Details["memory"] = strconv.FormatUint(s.mem.Bytes()>>20, 10) + " MiB"
