@@ -9,7 +9,7 @@ LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0
 FUZZTIME ?= 3s
 ROUNDS   ?= 5
 
-.PHONY: help build install demo test lint unit race fuzz e2e bench bench-core bench-peers bench-tcp clean
+.PHONY: help build install demo test lint unit race fuzz e2e bench bench-core bench-peers bench-tcp bench-idle clean
 
 help: ## this list
 	@awk -F': .*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,7 +51,7 @@ fuzz: ## each fuzz target for FUZZTIME (3s)
 e2e: ## real guests, DPDK and the real agent
 	$(GO) test -timeout 20m ./deploy/...
 
-bench: bench-core bench-peers bench-tcp ## all benchmarks: figures are ratios within one run
+bench: bench-core bench-peers bench-tcp bench-idle ## all benchmarks: figures are ratios within one run
 
 bench-core: ## the switch in process beside a copy loop
 	$(GO) run ./deploy/bench/core -rounds $(ROUNDS)
@@ -64,5 +64,8 @@ bench-tcp: ## TCP between guests beside tap and Linux bridge
 	deploy/deps.sh bench
 	$(GO) run ./deploy/bench -targets tcp -rounds 3 -out bench-tcp.csv
 
+bench-idle: ## the agent with 64 idle guests
+	$(GO) run ./deploy/bench/idle
+
 clean: ## what was built here
-	rm -rf bin bench.csv bench-tcp.csv
+	rm -rf bin bench*.csv
