@@ -99,6 +99,8 @@ func (c *Client) Deliver(b *Batch, list []uint16, t *Tally) {
 	defer c.mu.Unlock()
 	var (
 		ring  = c.ring
+		data  = c.data
+		slot  = uint(c.prod.Load())
 		prod  = c.prod.Load()
 		cons  = c.cons.Load()
 		free  = len(ring) - int(prod-cons)
@@ -118,13 +120,14 @@ func (c *Client) Deliver(b *Batch, list []uint16, t *Tally) {
 				continue
 			}
 		}
-		dst := c.data[pos : pos+f.Len : pos+need]
+		dst := data[pos : pos+f.Len : pos+need]
 		if f.nfrag == 0 {
-			copyShort(dst, f.Data)
+			copy(dst, f.Data)
 		} else {
 			b.Copy(dst, f, 0)
 		}
-		s := &ring[(int(prod)+n)&(len(ring)-1)]
+		s := &ring[slot&uint(len(ring)-1)]
+		slot++
 		s.Data, s.Len, s.frag0 = dst, f.Len, pos
 		if s.Hdr = (frame.VnetHdr{}); !f.Hdr.Plain() {
 			s.Hdr = f.Hdr
@@ -165,16 +168,6 @@ func (c *Client) noRoom(need uint32) Reason {
 		return DropNoFit
 	}
 	return DropRingFull
-}
-
-// copyShort is copy without a call for the frames that are short and many.
-func copyShort(dst, src []byte) {
-	if n := len(dst); n <= 64 && n >= 32 && len(src) == n {
-		*(*[32]byte)(dst) = *(*[32]byte)(src)
-		*(*[32]byte)(dst[n-32:]) = *(*[32]byte)(src[n-32:])
-		return
-	}
-	copy(dst, src)
 }
 
 func (c *Client) notify() {
