@@ -4,7 +4,7 @@
 //	agent.lock           held by the agent that serves the directory
 //	state.json           ports and VMs to come back to after a restart
 //	vale-1:a.sock        the vhost-user socket of port vale-1:a
-//	vale-1:a.stream.sock its stream socket
+//	vale-1:a.stream      its stream socket
 //
 // The names are part of the interface: libvirt domains name such a socket.
 package rundir
@@ -41,7 +41,7 @@ func (d Dir) State() string { return filepath.Join(string(d), "state.json") }
 func (d Dir) VhostUser(port string) string { return filepath.Join(string(d), port+".sock") }
 
 // Stream is the socket of a port for other guests.
-func (d Dir) Stream(port string) string { return filepath.Join(string(d), port+".stream.sock") }
+func (d Dir) Stream(port string) string { return filepath.Join(string(d), port+".stream") }
 
 // maxPath is the longest path of a unix socket: sun_path less its final NUL.
 const maxPath = 107

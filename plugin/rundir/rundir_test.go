@@ -146,3 +146,16 @@ func TestMake(t *testing.T) {
 		}
 	}
 }
+
+// Ports may have names that look like a socket's.
+func TestSocketsOfPortsDiffer(t *testing.T) {
+	seen := map[string]string{}
+	for _, port := range []string{"vale-1:a", "vale-1:a.stream", "vale-1:a.sock", "vale-1:a.sock.stream"} {
+		for kind, path := range map[string]string{"vhost-user": rundir.Dir("/run").VhostUser(port), "stream": rundir.Dir("/run").Stream(port)} {
+			if other, ok := seen[path]; ok {
+				t.Errorf("%s is the %s socket of %s and the %s", path, kind, port, other)
+			}
+			seen[path] = kind + " socket of " + port
+		}
+	}
+}

@@ -32,7 +32,7 @@ var (
 	port = api.Port{
 		Name: "vale-1:a", Switch: "vale-1", Origin: api.OriginAPI, Up: true, MTU: 1500,
 		VM: "web", MACs: []string{"52:54:00:00:00:01"}, MACCount: 1,
-		Sockets: api.Sockets{VhostUser: "/run/vale-vmnet/vale-1:a.sock", Mode: api.ModeServer, Stream: "/run/vale-vmnet/vale-1:a.stream.sock"},
+		Sockets: api.Sockets{VhostUser: "/run/vale-vmnet/vale-1:a.sock", Mode: api.ModeServer, Stream: "/run/vale-vmnet/vale-1:a.stream"},
 		Link: api.Link{Kind: "vhost-user", State: api.StateUp, Since: when, Peer: "qemu-system-x86[4711]", PID: 4711, Queues: 1,
 			Features: []string{"VIRTIO_F_VERSION_1"}, Details: map[string]string{"memory": "1024 MiB"}},
 		Counters: api.Counters{
