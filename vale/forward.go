@@ -132,7 +132,7 @@ func (p *Port) classify(b *Batch, v *view, st *portState) (first uint16, uniform
 	var (
 		a       = &b.acct
 		now     = p.sw.fabric.now.Load()
-		lastSrc = mactab.MAC(0) // never learned
+		lastSrc = mactab.MAC(0)
 		lastDst = mactab.MAC(0)
 		t       = uint16(markFlood) // for the all-zero address: unknown, flood
 		bytes   uint64
@@ -235,8 +235,10 @@ func (f *Frame) addresses() (dst, src mactab.MAC) {
 	return mactab.MAC(binary.LittleEndian.Uint64(d) & macMask), mactab.MAC(binary.LittleEndian.Uint64(d[6:]) & macMask)
 }
 
+// learn notes where src is. Group addresses are no stations, and the all-zero
+// address is everybody's who has not set one, such as pkt-gen on a VALE port.
 func (p *Port) learn(src mactab.MAC, st *portState, now uint32) {
-	if !src.Multicast() {
+	if !src.Multicast() && src != 0 {
 		p.sw.macs.Learn(mactab.Key(src, 0), st.id, now)
 	}
 }

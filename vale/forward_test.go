@@ -46,6 +46,30 @@ func TestLearning(t *testing.T) {
 	h.balanced()
 }
 
+// The all-zero address is nobody's: it is not learned, and frames for it flood,
+// alone in a batch and among others.
+func TestZeroAddress(t *testing.T) {
+	h := newHost(t, vale.Config{})
+	a, b, c := h.connect("vale-1:a"), h.connect("vale-1:b"), h.connect("vale-1:c")
+	h.send(b, eth(everybody, 2, 60, 0))
+	received(a)
+	received(c)
+	zero := make([]byte, 60)
+	h.send(a, zero, zero)
+	h.expect(b, zero, zero)
+	h.expect(c, zero, zero)
+	one := eth(2, 1, 60, 1)
+	h.send(a, zero, one, zero)
+	h.expect(b, zero, one, zero)
+	h.expect(c, zero, zero)
+	for _, e := range h.Switch("vale-1").FDB() {
+		if e.MAC.String() == "00:00:00:00:00:00" {
+			t.Errorf("the all-zero address was learned on %s", e.Port)
+		}
+	}
+	h.balanced()
+}
+
 func TestHairpin(t *testing.T) {
 	h := newHost(t, vale.Config{})
 	a, b := h.connect("vale-1:a"), h.connect("vale-1:b")
