@@ -34,10 +34,10 @@ lint: ## formatting, vet and a few linters
 	$(GO) run $(LINT) run ./...
 
 unit: ## unit and property tests
-	$(GO) test $$($(GO) list ./... | grep -v /deploy/)
+	$(GO) test -timeout 5m $$($(GO) list ./... | grep -v /deploy/)
 
 race: ## the same under the race detector
-	$(GO) test -race -short ./vale/... ./plugin/... ./configs/... ./hypervisor
+	$(GO) test -race -timeout 8m -short ./vale/... ./plugin/... ./configs/... ./hypervisor
 
 fuzz: ## each fuzz target for FUZZTIME (3s)
 	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
