@@ -155,12 +155,14 @@ type worker struct {
 	stopped  bool
 
 	// Owned by the worker's thread.
-	batch   *vale.Batch
-	active  []*Handle
-	byFD    map[int32]*Handle
-	current *Handle // whose method is running
-	events  [64]unix.EpollEvent
-	quit    bool
+	batch  *vale.Batch
+	active []*Handle
+	byFD   map[int32]*Handle
+	// sources without a kick: always active, never in byFD
+	kickless int
+	current  *Handle // whose method is running
+	events   [64]unix.EpollEvent
+	quit     bool
 }
 
 func startWorker(cpu int, busy time.Duration) (*worker, error) {
@@ -213,8 +215,9 @@ func (w *worker) do(f func()) bool {
 	}
 	w.commands = append(w.commands, func() { f(); close(ran) })
 	w.pending.Store(true)
-	w.mu.Unlock()
+	// Before the command can be the one that closes wakefd.
 	w.wake()
+	w.mu.Unlock()
 	<-ran
 	return true
 }
@@ -290,7 +293,7 @@ func (w *worker) loop() {
 		if moved == 0 || round%spins == 0 {
 			w.settle()
 		}
-		if round%spins == 0 && len(w.active) < len(w.byFD) {
+		if round%spins == 0 && len(w.active)-w.kickless < len(w.byFD) {
 			w.wait(0)
 		}
 	}
@@ -382,6 +385,8 @@ func (w *worker) add(h *Handle) error {
 			return err
 		}
 		w.byFD[int32(h.fd)] = h
+	} else {
+		w.kickless++
 	}
 	w.activate(h)
 	return nil
@@ -393,6 +398,8 @@ func (w *worker) drop(h *Handle) {
 	if h.fd >= 0 {
 		delete(w.byFD, int32(h.fd))
 		unix.EpollCtl(w.epfd, unix.EPOLL_CTL_DEL, h.fd, nil)
+	} else {
+		w.kickless--
 	}
 	for i, a := range w.active {
 		if a == h {

@@ -181,6 +181,19 @@ func TestPolledSource(t *testing.T) {
 	}
 }
 
+// A source without a kick does not hide the kicks of the only other one.
+func TestPolledSourceBesideOneThatSleeps(t *testing.T) {
+	p := newPool(t, poll.Config{Workers: 1})
+	add(t, p, &ring{kick: -1, onFault: make(chan any, 1)})
+	r := newRing(t)
+	add(t, p, r)
+	for i := range int64(20) {
+		until(t, "the quiet source is armed", r.asleep.Load)
+		r.offer(t, 1)
+		until(t, "its frame moved", func() bool { return r.moved.Load() == i+1 })
+	}
+}
+
 func TestSourcesSpreadOverWorkers(t *testing.T) {
 	p := newPool(t, poll.Config{Workers: 2})
 	if p.Workers() != 2 {
