@@ -208,7 +208,7 @@ func (s *session) start(i int) error {
 		return fmt.Errorf("start ring %d: %w", i, err)
 	}
 	r.runs = true
-	watch().Add(&r.queue.Signaler, func() { s.end(errNoCalls) })
+	watch().Add(&r.queue.Signaler, s.stall)
 	if i%2 == 0 {
 		// Nobody needs to hear of fresh receive buffers.
 		r.queue.Disarm()

@@ -265,6 +265,22 @@ func TestHostileGuests(t *testing.T) {
 	}
 }
 
+// block makes the next write to an eventfd wait for ever.
+func block(t *testing.T, fd int) {
+	t.Helper()
+	// Let the calls of the start pass, then fill the counter.
+	var buf [8]byte
+	if _, err := unix.Read(fd, buf[:]); err != nil && !errors.Is(err, unix.EAGAIN) {
+		t.Fatal(err)
+	}
+	if _, err := unix.Write(fd, []byte{0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.SetNonblock(fd, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestFullCallDoesNotBlock fills the counter of a call eventfd and makes it
 // blocking, so that a plain write to it would wait for ever.
 func TestFullCallDoesNotBlock(t *testing.T) {
@@ -276,18 +292,7 @@ func TestFullCallDoesNotBlock(t *testing.T) {
 	ping(t, left, right)
 	g := b.plug(t, "m", vhosttest.Config{Features: ^vhostproto.FRingEventIdx})
 	defer unplug(t, b, "m", g)
-	call := g.Tx[0].CallFD()
-	// Let the calls of the start pass, then fill the counter.
-	var buf [8]byte
-	if _, err := unix.Read(call, buf[:]); err != nil && !errors.Is(err, unix.EAGAIN) {
-		t.Fatal(err)
-	}
-	if _, err := unix.Write(call, []byte{0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.SetNonblock(call, false); err != nil {
-		t.Fatal(err)
-	}
+	block(t, g.Tx[0].CallFD())
 	if _, err := g.Tx[0].Send(vhosttest.Frame{Data: frameTo(1, 3, make([]byte, 60))}); err != nil {
 		t.Fatal(err)
 	}
@@ -299,4 +304,60 @@ func TestFullCallDoesNotBlock(t *testing.T) {
 	if err := b.endpoints["m"].LastError(); !strings.Contains(err.Error(), "call eventfd") {
 		t.Errorf("the session ended for %q", err)
 	}
+}
+
+// TestHangingUpInABlockedCall closes the connection while a worker waits in a
+// call. The port must know that its guest stalled a worker, not that it left.
+func TestHangingUpInABlockedCall(t *testing.T) {
+	b := newBench(t)
+	defer b.close(t)
+	left := b.plug(t, "a", vhosttest.Config{})
+	defer left.Close()
+	g := b.plug(t, "m", vhosttest.Config{Features: ^vhostproto.FRingEventIdx})
+	defer g.Close()
+	block(t, g.Tx[0].CallFD())
+	if _, err := g.Tx[0].Send(vhosttest.Frame{Data: frameTo(1, 3, make([]byte, 60))}); err != nil {
+		t.Fatal(err)
+	}
+	// The call follows the delivery, whatever happens to the session.
+	if _, err := left.Rx[0].Recv(limit); err != nil {
+		t.Fatal(err)
+	}
+	g.Conn().Close()
+	waitFor(t, "the end of the session", func() bool { return b.endpoints["m"].LastError() != nil })
+	if err := b.endpoints["m"].LastError(); !strings.Contains(err.Error(), "call eventfd") {
+		t.Errorf("the session ended for %q", err)
+	}
+}
+
+// TestBlockedCallAndError breaks a receive ring whose first buffer is good, so
+// that the delivery ends with a call, and blocks the ring's call and its error
+// eventfd.
+func TestBlockedCallAndError(t *testing.T) {
+	b := newBench(t)
+	defer b.close(t)
+	left, right := b.plug(t, "a", vhosttest.Config{}), b.plug(t, "b", vhosttest.Config{})
+	defer left.Close()
+	defer right.Close()
+	ping(t, left, right)
+	g := b.plug(t, "m", vhosttest.Config{Features: ^vhostproto.FRingEventIdx})
+	defer unplug(t, b, "m", g)
+	g.Rx[0].SetAvail(1, 4000)
+	block(t, g.Rx[0].CallFD())
+	block(t, g.Rx[0].ErrFD())
+	flood := vhosttest.Frame{Data: frameTo(0, 1, make([]byte, 60))}
+	copy(flood.Data, bytes.Repeat([]byte{0xff}, 6))
+	if _, err := left.Tx[0].Send(flood, flood); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := right.Rx[0].Recv(limit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, "the end of the session", func() bool { return b.endpoints["m"].LastError() != nil })
+	if err := left.Tx[0].Drain(limit); err != nil {
+		t.Fatal(err)
+	}
+	ping(t, left, right)
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -39,6 +40,8 @@ type session struct {
 	mtu      uint64 // what the front end gave its guest, 0: nothing said
 	pid      int
 	peer     string
+
+	stalled atomic.Bool // the guest has blocked a call
 
 	mu     sync.Mutex
 	reason error // why the session ended; the first one counts
@@ -85,12 +88,17 @@ func (s *session) serve() error {
 		err = s.reason
 	}
 	s.mu.Unlock()
-	s.signalBroken()
 	for i := range s.rings {
 		s.stop(i)
 	}
 	// No delivery is running any more: the queues are stopped.
 	s.port.Detach(s.link)
+	s.signalBroken()
+	if s.stalled.Load() {
+		// A worker may have been in a blocked call until just now, and a
+		// guest that hangs up meanwhile is not to get away with it.
+		err = errNoCalls
+	}
 	for _, r := range s.rings {
 		r.closeFDs()
 	}
@@ -109,11 +117,24 @@ func (s *session) serve() error {
 
 // signalBroken tells the front end of broken rings by their error eventfd.
 func (s *session) signalBroken() {
+	var sig eventfd.Signaler
+	watch().Add(&sig, sig.Mute)
+	defer watch().Remove(&sig)
 	for _, r := range s.rings {
 		if r.queue.Err() != nil && r.err >= 0 {
-			r.queue.Signaler.Signal(r.err)
+			sig.Signal(r.err)
 		}
 	}
+}
+
+// stall ends a session whose guest blocked a call. It has no other call
+// blocked: each costs the other guests of a worker time.
+func (s *session) stall() {
+	s.stalled.Store(true)
+	for _, r := range s.rings {
+		r.queue.Signaler.Mute()
+	}
+	s.end(errNoCalls)
 }
 
 // messages answers the front end until something ends the session.

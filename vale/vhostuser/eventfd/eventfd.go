@@ -29,17 +29,24 @@ type Signaler struct {
 	fd     atomic.Int64 // of the write under way
 	seen   uint64       // writes at the last look of the watch
 	stuck  func()
+	muted  atomic.Bool
 }
 
 // Signal adds 1 to fd. A full counter of a non-blocking eventfd means that
 // nobody has looked yet, so that failure is of no matter. Calls for one
 // Signaler must not overlap, and fd stays open until Signal returns.
 func (s *Signaler) Signal(fd int) {
+	if s.muted.Load() {
+		return
+	}
 	s.fd.Store(int64(fd))
 	s.writes.Add(1)
 	_, _ = unix.Write(fd, one)
 	s.writes.Add(1)
 }
+
+// Mute makes Signal do nothing from now on. A write under way goes on.
+func (s *Signaler) Mute() { s.muted.Store(true) }
 
 // Watch frees Signalers that are stuck.
 type Watch struct {
@@ -118,9 +125,22 @@ func (s *Signaler) free(write uint64) bool {
 	if s.writes.Load() != write || writable(fd) {
 		return false
 	}
-	drain(fd)
+	// The front end may have writers of its own wait for room, and each time
+	// one of them may be faster than ours.
+	for range maxDrains {
+		drain(fd)
+		time.Sleep(drainPause)
+		if s.writes.Load() != write {
+			break
+		}
+	}
 	return true
 }
+
+const (
+	maxDrains  = 200
+	drainPause = 50 * time.Microsecond
+)
 
 // writable says whether a write would go through: then the writer is only
 // waiting for a processor.

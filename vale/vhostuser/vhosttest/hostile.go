@@ -92,5 +92,8 @@ func (g *Guest) Truncate(i int, size int64) error {
 // them.
 func (r *Ring) CallFD() int { return r.call }
 
+// ErrFD is the eventfd that the back end writes when the ring is broken.
+func (r *Ring) ErrFD() int { return r.errFD }
+
 // KickFD is the eventfd that the driver writes.
 func (r *Ring) KickFD() int { return r.kick }
