@@ -3,14 +3,17 @@
 //
 // A worker busy-polls its sources while traffic flows, because waking a
 // sleeping thread costs as much as forwarding hundreds of frames. A source that
-// has been quiet for the busy-poll time is armed: its peer is asked for a kick
-// (an eventfd), checked once more, and left to epoll. When no source is left to
-// poll the worker sleeps, so an idle switch costs no CPU.
+// has been quiet for its window is armed: its peer is asked for a kick (an
+// eventfd), checked once more, and left to epoll. When no source is left to poll
+// the worker sleeps, so an idle switch costs no CPU.
 //
-//	        frames                     quiet for BusyPoll
+//	        frames                    quiet for its window
 //	polled <-------- polled, no frame --------------------> armed
 //	   ^                                                      |
 //	   +------------------------- kick -----------------------+
+//
+// The window is at most BusyPoll and adapts: it grows when a kick came so soon
+// that polling on would have spared it, and shrinks when the sleep was long.
 //
 // Sources belong to one worker each, the one with the fewest. A source whose
 // Poll panics, for example because its guest took memory away, is told by
@@ -53,7 +56,7 @@ type Source interface {
 type Config struct {
 	Workers  int           // one per 2 CPUs, at least one
 	CPUs     []int         // worker i is pinned to CPUs[i % len]; none: not pinned
-	BusyPoll time.Duration // 50 µs; negative: arm at once
+	BusyPoll time.Duration // longest window, 50 µs; negative: arm at once
 }
 
 // DefaultWorkers is the number of workers of a Config that names none.
@@ -72,6 +75,7 @@ func NewPool(cfg Config) (*Pool, error) {
 	if cfg.BusyPoll == 0 {
 		cfg.BusyPoll = 50 * time.Microsecond
 	}
+	cfg.BusyPoll = max(cfg.BusyPoll, 0)
 	p := &Pool{}
 	for i := range cfg.Workers {
 		cpu := -1
@@ -107,7 +111,9 @@ type Handle struct {
 	fd     int
 	gone   bool
 	active bool
-	quiet  time.Time // when the source was first found empty
+	quiet  time.Time     // when the source was first found empty
+	armed  time.Time     // when it was last armed
+	window time.Duration // how long it may be quiet before it is armed
 }
 
 // Add gives a source to the worker with the fewest.
@@ -118,7 +124,7 @@ func (p *Pool) Add(s Source) (*Handle, error) {
 			w = o
 		}
 	}
-	h := &Handle{w: w, s: s, fd: s.KickFD()}
+	h := &Handle{w: w, s: s, fd: s.KickFD(), window: w.busy}
 	var err error
 	w.load.Add(1)
 	if !w.do(func() { err = w.add(h) }) {
@@ -291,7 +297,7 @@ func (w *worker) loop() {
 		w.current = nil
 		// One busy source must not keep the quiet ones polled.
 		if moved == 0 || round%spins == 0 {
-			w.settle()
+			w.settle(moved > 0)
 		}
 		if round%spins == 0 && len(w.active)-w.kickless < len(w.byFD) {
 			w.wait(0)
@@ -324,27 +330,47 @@ func (w *worker) rescue() {
 	h.s.Fault(v, debug.Stack())
 }
 
-// settle arms the sources that have been quiet for long.
-func (w *worker) settle() {
+// settle arms the sources that have been quiet for their window. moved says that
+// this round was not in vain for all of them.
+func (w *worker) settle(moved bool) {
 	now := time.Now()
 	for i := len(w.active) - 1; i >= 0; i-- {
 		h := w.active[i]
-		switch {
-		case h.fd < 0:
-		case h.quiet.IsZero() && w.busy > 0:
+		if h.fd < 0 {
+			continue
+		}
+		if h.quiet.IsZero() {
 			h.quiet = now
-		case w.busy <= 0 || now.Sub(h.quiet) >= w.busy:
-			armed := false
-			switch {
-			case !w.try(h, func() { armed = h.s.Arm() }):
-			case armed:
-				h.active = false
-				w.active = append(w.active[:i], w.active[i+1:]...)
-			default:
-				h.quiet = time.Time{}
-				w.try(h, h.s.Disarm)
+			if moved {
+				continue // perhaps it was this one
 			}
 		}
+		if now.Sub(h.quiet) < h.window {
+			continue
+		}
+		armed := false
+		switch {
+		case !w.try(h, func() { armed = h.s.Arm() }):
+		case armed:
+			h.active = false
+			h.armed = now
+			w.active = append(w.active[:i], w.active[i+1:]...)
+		default:
+			h.quiet = time.Time{}
+			w.try(h, h.s.Disarm)
+		}
+	}
+}
+
+// adapt sizes a source's window by how long it slept: had it been worth while
+// to poll on, the window grows up to the configured time; else it shrinks, so
+// that a guest that sends now and then is not paid for with a processor that it
+// could use itself.
+func (h *Handle) adapt(slept, limit time.Duration) {
+	if slept < limit {
+		h.window = min(limit, max(2*h.window, limit/16))
+	} else if h.window /= 2; h.window < limit/16 {
+		h.window = 0
 	}
 }
 
@@ -354,8 +380,13 @@ func (w *worker) wait(timeout int) {
 	if err != nil {
 		return // EINTR
 	}
+	var now time.Time
 	for _, ev := range w.events[:n] {
 		if h := w.byFD[ev.Fd]; h != nil && !h.active {
+			if now.IsZero() {
+				now = time.Now()
+			}
+			h.adapt(now.Sub(h.armed), w.busy)
 			w.activate(h)
 		}
 	}
