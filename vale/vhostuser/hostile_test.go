@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vale-vmnet/vale-vmnet/vale"
 	"github.com/vale-vmnet/vale-vmnet/vale/vhostuser/guestmem"
 	"github.com/vale-vmnet/vale-vmnet/vale/vhostuser/vhostproto"
 	"github.com/vale-vmnet/vale-vmnet/vale/vhostuser/vhosttest"
@@ -238,6 +239,11 @@ func TestHostileGuests(t *testing.T) {
 				t.Errorf("the session ended for %q, want a word of %q", err, a.want)
 			}
 			ping(t, left, right)
+			for _, name := range []string{"a", "b", "m"} {
+				if c := b.port(t, name).Counters(); c.InCopies != c.InDelivered+vale.Sum(c.InDrops) {
+					t.Errorf("port %s: %d copies, %d delivered, %d dropped", name, c.InCopies, c.InDelivered, vale.Sum(c.InDrops))
+				}
+			}
 			for name, e := range map[string]interface{ LastError() error }{"a": b.endpoints["a"], "b": b.endpoints["b"]} {
 				if err := e.LastError(); err != nil {
 					t.Fatalf("neighbour %s lost its link: %v", name, err)
@@ -360,4 +366,50 @@ func TestBlockedCallAndError(t *testing.T) {
 		t.Fatal(err)
 	}
 	ping(t, left, right)
+}
+
+// TestFaultKeepsNoDescriptor has the memory of a ring vanish before a message
+// that brings a descriptor and starts the ring again.
+func TestFaultKeepsNoDescriptor(t *testing.T) {
+	b := newBench(t)
+	defer b.close(t)
+	b.path(t, "m")
+	before := countFDs(t)
+	g := b.plug(t, "m", vhosttest.Config{Regions: 1})
+	// The transmit ring stands still, so that no worker is the first to see.
+	if err := g.Do(vhostproto.SetVringEnable, vhostproto.VringState{Index: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Truncate(0, 0); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.MemfdCreate("more", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Ftruncate(fd, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	more := vhostproto.MemRegion{Region: guestmem.Region{GuestAddr: 1 << 40, UserAddr: 1 << 46, Size: 1 << 20}}
+	if err := g.Conn().Send(vhostproto.AddMemReg, 0, more, fd); err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(fd)
+	waitFor(t, "the end of the session", func() bool { return b.endpoints["m"].LastError() != nil })
+	if err := b.endpoints["m"].LastError(); !strings.Contains(err.Error(), "memory went away") {
+		t.Errorf("the session ended for %q", err)
+	}
+	g.Close()
+	if after := countFDs(t); after != before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+func countFDs(t *testing.T) int {
+	t.Helper()
+	d, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(d)
 }

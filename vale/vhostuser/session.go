@@ -157,15 +157,20 @@ func (s *session) messages() (err error) {
 			}
 			continue
 		}
-		err = s.handle(m, body)
-		m.Close()
-		if err != nil {
+		if err := s.carryOut(m, body); err != nil {
 			// The front end may wait for the answer; it gets one, then
 			// the end of the connection.
 			s.conn.Refuse(m.Header)
 			return fmt.Errorf("%v: %w", m.Request, err)
 		}
 	}
+}
+
+// carryOut handles a message and closes the descriptors that nobody took, after
+// a fault of the guest's memory too.
+func (s *session) carryOut(m *vp.Message, body vp.Body) error {
+	defer m.Close()
+	return s.handle(m, body)
 }
 
 // refuse deals with a message that could not be received. It returns nil when

@@ -9,9 +9,9 @@ import (
 // Deliver copies frames into the buffers that the driver offers, as
 // vale.Link.Deliver asks. It returns false when the queue is not running, with
 // nothing counted.
-func (q *Queue) Deliver(b *vale.Batch, list []uint16, t *vale.Tally) bool {
+func (q *Queue) Deliver(b *vale.Batch, list []uint16, t *vale.Tally) (counted bool) {
 	q.mu.Lock()
-	defer q.unlockRx(t, len(list))
+	defer q.unlockRx(t, len(list), &counted)
 	if !q.running {
 		return false
 	}
@@ -84,7 +84,7 @@ func (q *Queue) Deliver(b *vale.Batch, list []uint16, t *vale.Tally) bool {
 // the queue's guest's is the sender's and passes through; every other panic
 // breaks this queue and is the end of the matter. Nothing was published in
 // either case.
-func (q *Queue) unlockRx(t *vale.Tally, frames int) {
+func (q *Queue) unlockRx(t *vale.Tally, frames int, counted *bool) {
 	v := recover()
 	if v == nil {
 		q.mu.Unlock()
@@ -102,6 +102,7 @@ func (q *Queue) unlockRx(t *vale.Tally, frames int) {
 	}
 	t.Reset()
 	t.Drop(vale.DropFault, frames)
+	*counted = true
 	q.mu.Unlock()
 }
 
