@@ -11,6 +11,7 @@ type adapter struct {
 	segments []frame.Segment
 	linear   [frame.MaxLen]byte // private copy of the frame in hand
 	used     int                // bytes of linear that frames in batch refer to
+	tally    Tally              // the flush that is running
 }
 
 func (b *Batch) adapt() *adapter {
@@ -82,7 +83,11 @@ func (b *Batch) split(r *adapter, f *Frame, st *portState) {
 // flush delivers what is queued.
 func (r *adapter) flush(st *portState, t *Tally) {
 	if r.batch.N > 0 {
-		st.link.Deliver(r.batch, identity[:r.batch.N], t)
+		// A link may take back what it has counted, but not what others
+		// have; and what it has counted holds when it panics.
+		r.tally.Reset()
+		defer t.add(&r.tally)
+		st.link.Deliver(r.batch, identity[:r.batch.N], &r.tally)
 	}
 	r.reset()
 }

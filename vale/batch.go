@@ -175,6 +175,18 @@ func (t *Tally) Drop(r Reason, n int) {
 	}
 }
 
+// add counts what another tally has.
+func (t *Tally) add(o *Tally) {
+	t.Delivered += o.Delivered
+	t.Bytes += o.Bytes
+	if o.dropped {
+		t.dropped = true
+		for i, n := range o.Drops {
+			t.Drops[i] += n
+		}
+	}
+}
+
 // Reset forgets what was counted.
 func (t *Tally) Reset() {
 	t.Delivered, t.Bytes = 0, 0

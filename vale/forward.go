@@ -117,13 +117,7 @@ func (a *account) settle(b *Batch) {
 	t := &b.tally
 	a.receiver.counters.addOut(t)
 	a.receiver = nil
-	a.Delivered += t.Delivered
-	if t.dropped {
-		a.dropped = true
-		for i, n := range t.Drops {
-			a.Drops[i] += n
-		}
-	}
+	a.add(t)
 }
 
 // classify fills b.target. It returns the target of the first frame and

@@ -405,6 +405,41 @@ func TestFaultKeepsNoDescriptor(t *testing.T) {
 	}
 }
 
+// TestFaultAmidSegments takes the memory away from under one of the segments
+// that the switch cuts for a guest without TSO. Those that the guest got before
+// stay delivered.
+func TestFaultAmidSegments(t *testing.T) {
+	b := newBench(t)
+	defer b.close(t)
+	left := b.plug(t, "a", vhosttest.Config{})
+	defer left.Close()
+	g := b.plug(t, "m", vhosttest.Config{Features: ^vhostproto.NetFGuestTSO4})
+	defer unplug(t, b, "m", g)
+	if err := g.AddMemory(1 << 20); err != nil {
+		t.Fatal(err)
+	}
+	gone := g.Regions()[1].GuestAddr
+	// Each frame becomes three segments, and each segment takes a buffer.
+	bad := g.Rx[0].Desc(int(g.Rx[0].Avail(4)))
+	bad.Addr = gone
+	g.Rx[0].SetDesc(int(g.Rx[0].Avail(4)), bad)
+	if err := g.Truncate(1, 0); err != nil {
+		t.Fatal(err)
+	}
+	f := tcp(9, 1, 3000)
+	if _, err := left.Tx[0].Send(f, f); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the end of the session", func() bool { return b.endpoints["m"].LastError() != nil })
+	if err := left.Tx[0].Drain(limit); err != nil {
+		t.Fatal(err)
+	}
+	in, out := b.port(t, "a").Counters(), b.port(t, "m").Counters()
+	if n := uint64(g.Rx[0].UsedIdx()); n != 3 || out.OutFrames != n || in.InDelivered != n {
+		t.Errorf("the guest got %d segments; %d are counted out and %d delivered", n, out.OutFrames, in.InDelivered)
+	}
+}
+
 func countFDs(t *testing.T) int {
 	t.Helper()
 	d, err := os.ReadDir("/proc/self/fd")

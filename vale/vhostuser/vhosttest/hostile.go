@@ -39,6 +39,9 @@ func (r *Ring) SetAvail(i int, head uint16) {
 	guestmem.Store16(r.avail, 4+2*(i&(r.size-1)), head)
 }
 
+// Avail reads the entry of the available ring for index i, modulo size.
+func (r *Ring) Avail(i int) uint16 { return guestmem.Load16(r.avail, 4+2*(i&(r.size-1))) }
+
 // AvailIdx is the available index that the driver would publish next.
 func (r *Ring) AvailIdx() uint16 { return r.availIdx }
 
