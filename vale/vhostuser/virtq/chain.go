@@ -2,13 +2,17 @@ package virtq
 
 import "encoding/binary"
 
-// maxPieces bounds the descriptors of one chain, whatever the ring's size, and
-// maxChains the chains of one received frame. A 64 KiB frame of a Linux guest
-// is sent in up to 19 pieces and received in 43 chains of 1536 bytes. The bounds
-// keep a guest with absurd buffers from costing its peers' worker much time.
+// maxPieces bounds the descriptors of one chain, whatever the ring's size,
+// maxChains the chains of one received frame, maxWalk the descriptors in all but
+// the last of them, empty ones too, and maxParts the parts of memory that all
+// these buffers lie in. A 64 KiB frame of a Linux guest is sent in up to 19
+// pieces and received in 43 chains of 1536 bytes. The bounds keep a guest with
+// absurd buffers from costing its peers' worker much time.
 const (
 	maxPieces = 256
 	maxChains = 256
+	maxWalk   = 512
+	maxParts  = 1024
 )
 
 // chain appends the buffers of the chain that starts at head to q.iov, all of
@@ -25,6 +29,7 @@ func (q *Queue) chain(head uint16, write bool) (total uint64, e *Error) {
 		if n >= limit {
 			return 0, broken("descriptor chain at %d has more than %d entries, or a loop", head, limit)
 		}
+		q.walked++
 		var d desc
 		if inner != nil {
 			at := int(i) * descSize
@@ -81,6 +86,9 @@ func (q *Queue) piece(addr uint64, n uint32) *Error {
 	}
 	for n > 0 {
 		b := q.cfg.Mem.Prefix(addr, n)
+		if len(q.iov) >= maxParts {
+			return broken("buffers in more than %d parts of memory", maxParts)
+		}
 		if len(b) == 0 {
 			return broken("buffer at %#x, %d bytes, is not in guest memory", addr, n)
 		}

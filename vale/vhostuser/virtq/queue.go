@@ -73,6 +73,7 @@ type Queue struct {
 	ring
 	onBroken func()
 	iov      [][]byte // scratch: pieces of a chain
+	walked   int      // descriptors that the frame in hand has taken
 	notes    Notes
 }
 

@@ -130,12 +130,12 @@ func (q *Queue) scatter(b *vale.Batch, f *vale.Frame, taken, free int) (int, val
 		left   = hdrLen + int(f.Len)
 		n      = 0
 	)
-	q.iov = q.iov[:0]
+	q.iov, q.walked = q.iov[:0], 0
 	for left > 0 {
 		if taken+n >= free {
 			return 0, vale.DropRingFull, nil
 		}
-		if n > 0 && (!q.cfg.Mergeable || n == maxChains || len(q.iov) > maxChains) {
+		if n > 0 && (!q.cfg.Mergeable || n == maxChains || q.walked > maxWalk) {
 			return 0, vale.DropNoFit, nil
 		}
 		head := q.avail[(int(q.last)+taken+n)&mask]
