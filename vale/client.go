@@ -68,12 +68,14 @@ func (p *Port) Connect(cfg ClientConfig) (*Client, error) {
 		port: p,
 		cfg:  cfg,
 		wake: make(chan struct{}, 1),
-		ring: make([]Frame, cfg.Slots),
-		data: make([]byte, cfg.Bytes),
 	}
 	if err := p.Attach(c); err != nil {
 		return nil, err
 	}
+	// Nothing is delivered before the link is ready, and a refusal is to
+	// cost little: whoever may open a port's socket may be refused often.
+	c.ring = make([]Frame, cfg.Slots)
+	c.data = make([]byte, cfg.Bytes)
 	p.SetLinkState(c, LinkState{Ready: true, Offloads: cfg.Offloads})
 	return c, nil
 }

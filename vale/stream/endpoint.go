@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vale-vmnet/vale-vmnet/vale"
+	"github.com/vale-vmnet/vale-vmnet/vale/loglimit"
 )
 
 // Options of an endpoint. The zero value is good.
@@ -42,7 +43,7 @@ func newEndpoint(port *vale.Port, o Options) (*Endpoint, context.Context) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Endpoint{port: port, cancel: cancel, log: log.With("port", port.Name().String(), "link", "stream")}, ctx
+	return &Endpoint{port: port, cancel: cancel, log: loglimit.New(log).With("port", port.Name().String(), "link", "stream")}, ctx
 }
 
 // Serve takes peers from a listener that the caller made. Close closes it.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vale-vmnet/vale-vmnet/vale"
+	"github.com/vale-vmnet/vale-vmnet/vale/loglimit"
 	"github.com/vale-vmnet/vale-vmnet/vale/poll"
 )
 
@@ -56,7 +57,7 @@ func newEndpoint(port *vale.Port, o Options) (*Endpoint, context.Context) {
 	return &Endpoint{
 		port:   port,
 		opts:   o,
-		log:    o.Log.With("port", port.Name().String(), "link", Kind),
+		log:    loglimit.New(o.Log).With("port", port.Name().String(), "link", Kind),
 		cancel: cancel,
 		done:   make(chan struct{}),
 	}, ctx
@@ -114,10 +115,19 @@ func (e *Endpoint) LastError() error {
 	return e.last
 }
 
+// maxConns bounds the connections of an endpoint: one has the port, and others
+// wait a moment for it. Without a bound a flood of them would use up the
+// descriptors that all ports share.
+const maxConns = 8
+
+// flood is the pause after a connection beyond maxConns.
+const flood = 10 * time.Millisecond
+
 // accept serves front ends that connect, each on a goroutine of its own: while
 // one has the port, the others are told so by a closed connection.
 func (e *Endpoint) accept(ctx context.Context, l *net.UnixListener) {
 	var sessions sync.WaitGroup
+	places := make(chan struct{}, maxConns)
 	defer close(e.done)
 	defer sessions.Wait()
 	for {
@@ -134,7 +144,17 @@ func (e *Endpoint) accept(ctx context.Context, l *net.UnixListener) {
 			pause(ctx, time.Second)
 			continue
 		}
-		sessions.Go(func() { e.run(ctx, conn) })
+		select {
+		case places <- struct{}{}:
+			sessions.Go(func() {
+				e.run(ctx, conn)
+				<-places
+			})
+		default:
+			e.log.Warn("refuse front end", "err", "too many connections wait for the port")
+			conn.Close()
+			pause(ctx, flood)
+		}
 	}
 }
 

@@ -269,7 +269,10 @@ func (s *session) announce(mac uint64) {
 	copy(f[22:], m[:6])
 	copy(f[32:], m[:6])
 	// The receivers' memory may be gone: messages recovers from faults.
-	b := vale.NewBatch()
-	b.Add(frame.VnetHdr{}, f[:])
-	s.port.Forward(b)
+	if s.batch == nil {
+		s.batch = vale.NewBatch()
+	}
+	s.batch.Reset()
+	s.batch.Add(frame.VnetHdr{}, f[:])
+	s.port.Forward(s.batch)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -447,4 +448,38 @@ func countFDs(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(d)
+}
+
+// TestConnectionFlood opens many connections to a port that is in use. The
+// endpoint must not hold a descriptor for each of them.
+func TestConnectionFlood(t *testing.T) {
+	const conns, held = 60, 8
+	b := newBench(t)
+	defer b.close(t)
+	left, right := b.plug(t, "a", vhosttest.Config{}), b.plug(t, "b", vhosttest.Config{})
+	defer left.Close()
+	defer right.Close()
+	before := countFDs(t)
+	ended := make(chan error, conns)
+	for range conns {
+		sock, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: b.path(t, "a"), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sock.Close()
+		go func() {
+			_, err := sock.Read(make([]byte, 1))
+			ended <- err
+		}()
+	}
+	for range conns {
+		// One more while it is accepted.
+		if n := countFDs(t) - before - conns; n > held+1 {
+			t.Fatalf("the endpoint holds %d connections", n)
+		}
+		if err := <-ended; !errors.Is(err, io.EOF) {
+			t.Errorf("a connection beyond the first ended with %v", err)
+		}
+	}
+	ping(t, left, right)
 }

@@ -36,8 +36,9 @@ type session struct {
 	protocol vp.ProtocolFeatures
 	mem      *guestmem.Memory
 	rings    [2 * MaxPairs]*vring
-	unshared bool   // a ring waits for memory
-	mtu      uint64 // what the front end gave its guest, 0: nothing said
+	unshared bool        // a ring waits for memory
+	batch    *vale.Batch // for announcements, made for the first
+	mtu      uint64      // what the front end gave its guest, 0: nothing said
 	pid      int
 	peer     string
 
