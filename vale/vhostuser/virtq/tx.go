@@ -10,6 +10,15 @@ import (
 // are copied.
 const Budget = 256
 
+// budgetBytes ends a Gather sooner when the frames are long: a worker's other
+// guests wait while a batch is copied, and 256 frames of 64 KiB take
+// milliseconds. Frames up to shortFrame are not counted: Budget of them are no
+// more.
+const (
+	budgetBytes = 1 << 20
+	shortFrame  = budgetBytes / Budget
+)
+
 // Forward moves the frames that the driver offers, at most Budget, through the
 // port into the switch and gives their descriptors back. It returns how many
 // there were, 0 for a queue that is stopped or broken. The queue stays locked
@@ -51,6 +60,7 @@ func (q *Queue) gather(b *vale.Batch) (uint16, *Error) {
 		used   = int(q.usedIdx)
 		hdrLen = uint32(q.cfg.HdrLen)
 		table  = q.desc
+		bytes  = 0
 	)
 	q.iov = q.iov[:0]
 	for i := range int(n) {
@@ -62,7 +72,7 @@ func (q *Queue) gather(b *vale.Batch) (uint16, *Error) {
 		u.id, u.len = uint32(head), 0
 		d := &table[head]
 		addr, length, flags := d.addr, d.len, d.flags
-		if flags&(descNext|descWrite|descIndirect) == 0 && length >= hdrLen {
+		if flags&(descNext|descWrite|descIndirect) == 0 && length-hdrLen <= shortFrame {
 			if buf := q.bytes(addr, length); buf != nil {
 				b.Add(frame.ReadVnetHdr(buf), buf[hdrLen:])
 				continue
@@ -74,6 +84,9 @@ func (q *Queue) gather(b *vale.Batch) (uint16, *Error) {
 		}
 		if !ok {
 			return uint16(i), nil
+		}
+		if bytes += int(b.Frames[b.N-1].Len); bytes >= budgetBytes {
+			return uint16(i + 1), nil
 		}
 	}
 	return n, nil

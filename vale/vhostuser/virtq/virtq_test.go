@@ -117,6 +117,34 @@ func TestScatteredMemory(t *testing.T) {
 	}
 }
 
+// TestLongFramesShareTheWorker offers more bytes than one turn takes.
+func TestLongFramesShareTheWorker(t *testing.T) {
+	const n, size = 128, 60000
+	d := newDriver(t, n, false)
+	for i := range n {
+		// All lie over each other; nobody minds.
+		descs(d.cfg.Desc, n)[i] = desc{addr: ringBytes, len: size}
+	}
+	d.offer(n)
+	fabric := vale.New(vale.Config{})
+	defer fabric.Close()
+	var q Queue
+	if err := q.Start(d.cfg); err != nil {
+		t.Fatal(err)
+	}
+	p, b := attach(t, fabric, "a", &q), vale.NewBatch()
+	for moved := 0; moved < n; {
+		k := q.Forward(b, p)
+		if k == 0 || (k-1)*size >= budgetBytes {
+			t.Fatalf("one turn took %d frames after %d", k, moved)
+		}
+		moved += k
+	}
+	if got := d.usedIdx(); got != n {
+		t.Errorf("%d of %d chains came back", got, n)
+	}
+}
+
 // BenchmarkAbsurdReceiveBuffers is what a delivery of 256 frames costs the
 // sender when each receive buffer is a byte behind 255 empty descriptors.
 func BenchmarkAbsurdReceiveBuffers(b *testing.B) {
