@@ -161,6 +161,10 @@ func (s *session) setVringFD(m *vp.Message, v vp.VringFile) error {
 	if err != nil {
 		return err
 	}
+	if m.Request == vp.SetVringKick && v.NoFD {
+		// It would cost the worker, and the guests it serves, a processor.
+		return fmt.Errorf("kick without an eventfd; polling a ring for ever is not offered")
+	}
 	fd := m.TakeFD()
 	switch m.Request {
 	case vp.SetVringKick:

@@ -197,6 +197,7 @@ func messageAttacks() []attack {
 		{"ring outside memory", send(vhostproto.SetVringAddr, vhostproto.VringAddr{Desc: 16, Avail: 1024, Used: 4096}), "not in guest memory"},
 		{"ring misaligned", send(vhostproto.SetVringAddr, vhostproto.VringAddr{Desc: 8}), "multiple of 16"},
 		{"kick is not an eventfd", send(vhostproto.SetVringKick, vhostproto.VringFile{}, int(os.Stderr.Fd())), "want an eventfd"},
+		{"ring to be polled for ever", send(vhostproto.SetVringKick, vhostproto.VringFile{Index: 1, NoFD: true}), "without an eventfd"},
 		{"kick without descriptor", send(vhostproto.SetVringKick, vhostproto.VringFile{}), "descriptors"},
 		{"dirty log", send(vhostproto.SetLogBase, vhostproto.Log{Size: 4096}), "not supported"},
 		{"IOTLB", send(vhostproto.IOTLBMsg, vhostproto.IOTLB{Size: 4096}), "not supported"},
