@@ -75,7 +75,7 @@ func (e *UnreachableError) Error() string {
 	if errors.As(e.Err, &sys) {
 		cause = sys
 	}
-	remedy := "start one with \"vale-vmnet agent\" or \"systemctl start vale-vmnet\", or name the directory of one that runs with --run-dir"
+	remedy := "start one with \"vale-vmnet agent\", or name the directory of one that runs with --run-dir"
 	if errors.Is(e.Err, fs.ErrPermission) {
 		remedy = "become root or a member of the socket's group"
 	}
