@@ -56,7 +56,7 @@ func (d *demo) run(ctx context.Context) error {
 	if accel == "kvm" {
 		d.step("guests run with KVM")
 	} else {
-		d.step("guests run in software emulation (no usable /dev/kvm): slow, but real")
+		d.step("guests run in software emulation (no KVM that boots a guest): slow, but real")
 	}
 	d.log = filepath.Join(d.dir, "agent.log")
 	if d.agent, err = host.StartAgent(ctx, d.bin, filepath.Join(d.dir, "run"), d.log); err != nil {

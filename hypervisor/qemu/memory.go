@@ -53,7 +53,7 @@ func (r *rewriter) shareMemory() error {
 // adviseAccel tells a user who named no accelerator about KVM.
 func (r *rewriter) adviseAccel() {
 	if r.accel == hypervisor.AccelTCG && r.env.KVMUsable && !r.g.choosesAccel() {
-		r.notice("the guest runs under software emulation although /dev/kvm is usable: add -accel kvm -accel tcg")
+		r.notice("the guest runs under software emulation although you may open /dev/kvm: add -accel kvm -accel tcg where KVM works")
 	}
 }
 
