@@ -17,7 +17,8 @@ help: ## this list
 build: ## the program, bin/vale-vmnet
 	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/vale-vmnet
 
-install: build ## the program, below PREFIX (/usr/local)
+install: ## the program, below PREFIX (/usr/local); built before, since root may have no Go
+	@test -x $(BIN) || { echo "there is no $(BIN) yet: run \"make build\" first"; exit 1; }
 	install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/vale-vmnet
 
 demo: ## two guests on one switch, ping and iperf3 between them; KEEP=1 keeps them
