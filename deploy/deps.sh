@@ -11,8 +11,8 @@
 set -eu
 
 demo="qemu-system-x86 busybox-static iperf3 ethtool xz-utils zstd"
-test="$demo dpdk-dev librte-meta-net tcpdump gcc libc6-dev"
-bench="$test libdpdk-dev pkg-config openvswitch-switch-dpdk"
+test="$demo dpdk-dev librte-meta-net pkg-config iproute2 tcpdump gcc libc6-dev"
+bench="$test openvswitch-switch-dpdk"
 
 die() {
 	echo "deps.sh: $*" >&2
