@@ -53,6 +53,9 @@ func TestSplitAsLinux(t *testing.T) {
 			h.Write(wire)
 			_, err := unix.Write(in, append(wire, pkt...))
 			if err == unix.EINVAL && c.typ == frame.GSOUDPL4 {
+				if os.Getenv("CI") == "true" {
+					t.Fatal("the kernel's tap does not know USO (Linux 6.2 does)")
+				}
 				t.Skip("the kernel's tap does not know USO")
 			}
 			if err != nil {

@@ -16,7 +16,6 @@ func (q *Queue) publish(idx uint16) {
 		return
 	}
 	if q.cfg.Call >= 0 {
-		q.notes.Calls++
 		q.Signaler.Signal(q.cfg.Call)
 	}
 }

@@ -74,14 +74,6 @@ type Queue struct {
 	onBroken func()
 	iov      [][]byte // scratch: pieces of a chain
 	walked   int      // descriptors that the frame in hand has taken
-	notes    Notes
-}
-
-// Notes counts what happens on a queue.
-type Notes struct {
-	Calls   uint64 // interrupts sent to the driver
-	Batches uint64 // deliveries, or gatherings with at least one frame
-	Frames  uint64
 }
 
 // ring is the running state.
@@ -176,13 +168,6 @@ func (q *Queue) Err() error {
 		return e
 	}
 	return nil
-}
-
-// Notes reads the queue's counters.
-func (q *Queue) Notes() Notes {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.notes
 }
 
 // fail breaks the queue. The caller holds mu.

@@ -72,8 +72,6 @@ func (q *Queue) Deliver(b *vale.Batch, list []uint16, t *vale.Tally) (counted bo
 	}
 	t.Deliver(done, bytes)
 	if taken > 0 {
-		q.notes.Batches++
-		q.notes.Frames += uint64(done)
 		q.last += uint16(taken)
 		q.publish(q.usedIdx + uint16(taken))
 	}

@@ -33,8 +33,6 @@ func (q *Queue) Forward(b *vale.Batch, p *vale.Port) int {
 	b.Reset()
 	n, e := q.gather(b)
 	if n > 0 {
-		q.notes.Batches++
-		q.notes.Frames += uint64(n)
 		p.Forward(b)
 		q.last += n
 		q.publish(q.usedIdx + n)
